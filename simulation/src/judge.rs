@@ -12,11 +12,14 @@
 use crate::facility::spec::FacilitySpec;
 use crate::record::Record;
 
+mod answers;
+mod confirmed;
 mod excess;
 mod history;
 mod leases;
 mod meters;
 mod orders;
+mod permits;
 mod power;
 mod ramps;
 mod sleepers;
@@ -37,6 +40,9 @@ pub fn judge(spec: &FacilitySpec, terms: &Terms, record: &Record) -> Vec<Violati
     let history = History::new(spec, record);
     let allow = Allowances::new(terms, spec);
     let mut found = power::judge(&history, &allow);
+    found.extend(answers::judge(&history, &allow));
+    found.extend(permits::judge(&history, &allow));
+    found.extend(confirmed::judge(&history, &allow));
     found.extend(orders::judge(&history, &allow));
     found.extend(leases::judge(&history, &allow));
     found.extend(meters::judge(&history, &allow));

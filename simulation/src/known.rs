@@ -8,7 +8,7 @@ use directive::Watts;
 
 use crate::facility::spec::Measured;
 use crate::judge::{Cause, Kind, Place, Violation};
-use crate::record::{Role, StateFound};
+use crate::record::{MeterFault, Role, Span, StateFound};
 use crate::scenario::{Act, Scenario, Trouble};
 
 /// One row of the table: a broken rule, and the causes with which it is known. A rule that is broken
@@ -35,15 +35,40 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
     let span = violation.span.to.saturating_sub(violation.span.from);
     let has = |troubles: &[Trouble]| troubles.iter().any(|kind| scenario.trouble.has(*kind));
     match known.id {
+        "P1" | "L2" | "L4" | "L6" if violation.cause == Cause::Meter => {
+            is_off_by_little(scenario, violation.span)
+        }
+        // What waits for a disk, or for a state that was lost, has no bound but the fleet.
+        "P2" | "P3" if has(&[Trouble::Disks, Trouble::Memory]) => true,
+        "P2" => violation.watts <= together(scenario, scenario.rules.up_per_min, MINUTE),
+        "P3" => {
+            let (rules, largest) = (scenario.rules, largest(scenario));
+            let step = Watts(largest.0 * i64::from(rules.up_step_machines));
+            violation.watts <= step + together(scenario, step, rules.up_step_interval)
+        }
         "P4" => violation.watts <= FASTER_MOST,
         "P7" => violation.watts <= UNMETERED_MOST && !is_metered(scenario, &violation.place),
         "N4" if violation.cause == Cause::Decision => has(&[Trouble::Disks]),
         "L5" if violation.cause == Cause::Decision => has(&[Trouble::Policy]),
+        "N5" if violation.cause == Cause::Clock => true,
         "N5" => span <= UNSHOWN_MOST,
         "C4" => has(&[Trouble::Clocks]),
+        "C10" => has(&[Trouble::Loads]),
         "C5" => loses_its_ledger(scenario),
         _ => true,
     }
+}
+
+/// What is given within the time between two permits, where `watts` are in `time`: a receiver that
+/// missed a permit uses it together with what is given next.
+fn together(scenario: &Scenario, watts: Watts, time: Duration) -> Watts {
+    watts.scale(scenario.rules.permit_every.as_secs_f64() / time.as_secs_f64())
+}
+
+/// The largest nameplate.
+fn largest(scenario: &Scenario) -> Watts {
+    let groups = scenario.facility.groups.iter();
+    groups.map(|group| group.nameplate).max().unwrap_or_default()
 }
 
 /// Whether a meter stands over the whole of a feed.
@@ -55,6 +80,13 @@ fn is_metered(scenario: &Scenario, place: &Place) -> bool {
     })
 }
 
+/// Whether a meter is off by less than what contradicts it for certain at some time in `span`.
+fn is_off_by_little(scenario: &Scenario, span: Span) -> bool {
+    let is_little =
+        |fault| matches!(fault, MeterFault::Factor(factor) if (0.5..2.0).contains(&factor));
+    scenario.facility.meters.iter().any(|meter| meter.faults_in(span).any(is_little))
+}
+
 /// Whether the switchboard starts at some time with a ledger that is lost or older.
 fn loses_its_ledger(scenario: &Scenario) -> bool {
     let is_lost = |found: &StateFound| matches!(found, StateFound::Lost | StateFound::Older);
@@ -64,6 +96,7 @@ fn loses_its_ledger(scenario: &Scenario) -> bool {
         .any(|(_, act)| matches!(act, Act::Start(Role::Switchboard, found) if is_lost(found)))
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 /// What row P4 has been seen to shed in a minute beyond the ramp, at most.
 const FASTER_MOST: Watts = Watts(16_000);
 /// By how much row P7 has been seen to be above usable, at most.
@@ -84,6 +117,7 @@ pub const KNOWN: &[Known] = &[
             Cause::Device,
             Cause::Clock,
             Cause::StateLost,
+            Cause::Meter,
         ],
     },
     Known {
@@ -96,7 +130,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::StepUp,
         causes: &[Cause::Permit, Cause::Leases, Cause::Decision, Cause::Outage, Cause::Clock],
     },
-    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Decision, Cause::Outage] },
+    Known { id: "P4", kind: Kind::RampDown, causes: &[Cause::Outage] },
     Known {
         id: "P7",
         kind: Kind::AboveUsable,
@@ -110,9 +144,9 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L2",
         kind: Kind::MissingUnrecorded,
-        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost, Cause::Unmetered],
+        causes: &[Cause::Clock, Cause::Outage, Cause::StateLost, Cause::Unmetered, Cause::Meter],
     },
-    Known { id: "L6", kind: Kind::ProvenNotFree, causes: &[Cause::StateLost] },
+    Known { id: "L6", kind: Kind::ProvenNotFree, causes: &[Cause::StateLost, Cause::Meter] },
     Known {
         id: "L3",
         kind: Kind::FreeNotProven,
@@ -128,7 +162,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "L4",
         kind: Kind::BreachOfNothing,
-        causes: &[Cause::Settle, Cause::Unmetered, Cause::Clock, Cause::Outage],
+        causes: &[Cause::Settle, Cause::Unmetered, Cause::Clock, Cause::Outage, Cause::Meter],
     },
     Known {
         id: "L5",
@@ -140,6 +174,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::HonestDoubted,
         causes: &[Cause::Clock, Cause::Outage, Cause::StateLost],
     },
+    Known { id: "G1", kind: Kind::Unanswered, causes: &[Cause::Device] },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
     Known {
@@ -147,11 +182,7 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedWithoutPermit,
         causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
     },
-    Known {
-        id: "N5",
-        kind: Kind::AsleepUnshown,
-        causes: &[Cause::StateLost, Cause::Device, Cause::Decision],
-    },
+    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::Device, Cause::Clock] },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {
@@ -169,5 +200,4 @@ pub const KNOWN: &[Known] = &[
     Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
     Known { id: "C8", kind: Kind::RampDown, causes: &[Cause::Clock] },
     Known { id: "C10", kind: Kind::Flapping, causes: &[Cause::Decision] },
-    Known { id: "C9", kind: Kind::SleptUnwanted, causes: &[Cause::Clock] },
 ];

@@ -1,9 +1,10 @@
 //! Plays worlds by seed and asserts that what the judge finds is known.
 //!
-//! `TIELINE_SIM_SEED=n` replays one seed and prints its story; `TIELINE_SIM_SEEDS=n` plays more than
-//! the usual number.
+//! `TIELINE_SIM_SEED=n` replays one seed and prints its story; `TIELINE_SIM_SEEDS=n` plays the seeds 0
+//! to n − 1, and `TIELINE_SIM_SEEDS=m..n` those from m to n − 1.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +25,16 @@ fn number(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value}: a number is wanted")))
 }
 
+/// The seeds to play.
+fn seeds() -> Range<u64> {
+    let Ok(value) = std::env::var("TIELINE_SIM_SEEDS") else { return 0..SEEDS };
+    let (from, to) = value.split_once("..").unwrap_or(("0", &value));
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) => from..to,
+        _ => panic!("TIELINE_SIM_SEEDS={value}: a number is wanted, or two with .. between them"),
+    }
+}
+
 /// The findings of one world that are not known, in words.
 fn new_findings(scenario: &Scenario, violations: &[Violation]) -> Vec<String> {
     let new = violations.iter().filter(|violation| known(scenario, violation).is_none());
@@ -34,6 +45,11 @@ fn replay(seed: u64) {
     let scenario = scenario(seed);
     let outcome = run(&scenario, Story::new(true));
     println!("{}", policy_text(&scenario.facility, &scenario.rules, 1));
+    for meter in &scenario.facility.meters {
+        for (at, fault) in &meter.faults {
+            println!("{} has from {:.1} s on: {fault:?}", meter.id, at.as_secs_f64());
+        }
+    }
     outcome.story.lines().iter().for_each(|line| println!("{line}"));
     for violation in &outcome.violations {
         let row = known(&scenario, violation).map_or("new", |known| known.id);
@@ -47,15 +63,15 @@ fn what_is_promised_holds_in_every_world_but_for_what_is_known() {
     if let Some(seed) = number("TIELINE_SIM_SEED") {
         return replay(seed);
     }
-    let seeds = number("TIELINE_SIM_SEEDS").unwrap_or(SEEDS);
-    let (next, new) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let seeds = seeds();
+    let (next, new) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
     let seen = Mutex::new(BTreeMap::<(&str, String), (u64, u64)>::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
+                    if seed >= seeds.end {
                         break;
                     }
                     let scenario = scenario(seed);

@@ -156,7 +156,8 @@ impl AgentCore {
         let Some(machine) = self.machines.get(id) else { return };
         match (was, machine.want()) {
             (Want::Asleep, Want::Asleep) => {}
-            (_, Want::Asleep) => self.guard.must_sleep(id, drew, now),
+            // A command that waits for a reading may wait for long: it is credited when it goes.
+            (_, Want::Asleep) => self.guard.must_sleep(id, drew && !machine.is_read_first(), now),
             (Want::Asleep, _) if machine.asleep_by().is_none() => self.guard.stays_awake(id),
             _ => {}
         }

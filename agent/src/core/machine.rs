@@ -189,6 +189,11 @@ impl Machine {
         true
     }
 
+    /// Whether the machine is read before its next command.
+    pub(super) fn is_read_first(&self) -> bool {
+        self.read_first
+    }
+
     /// Whether nothing is lost if the machine is forgotten.
     pub(super) fn is_forgettable(&self) -> bool {
         self.want == Want::Leave && self.asleep_by.is_none() && self.busy.is_none()

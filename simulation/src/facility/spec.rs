@@ -8,7 +8,7 @@ use std::time::Duration;
 use directive::{FeedId, GroupId, LeaseId, MachineId, MeterId, Watts};
 use jiff::Timestamp;
 
-use crate::record::MeterFault;
+use crate::record::{MeterFault, Span};
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FacilitySpec {
@@ -143,6 +143,16 @@ pub struct MeterSpec {
     pub noise_ppm: i64,
     /// When each fault begins, or ends (`None`).
     pub faults: Vec<(Duration, Option<MeterFault>)>,
+}
+
+impl MeterSpec {
+    /// The faults that it has at some time in `span`.
+    pub fn faults_in(&self, span: Span) -> impl Iterator<Item = MeterFault> + '_ {
+        self.faults.iter().enumerate().filter_map(move |(index, (from, fault))| {
+            let to = self.faults.get(index + 1).map_or(Duration::MAX, |(next, _)| *next);
+            fault.filter(|_| *from < span.to && span.from < to)
+        })
+    }
 }
 
 /// What a meter stands over.

@@ -1,7 +1,7 @@
 //! The record, arranged for questions: who commanded a machine when, what a receiver held, which
 //! leases were promised, when a role was down. It answers questions and judges nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub(super) struct Receiver<'a> {
     /// The times during which a permit counted: it ends with its life, a withdrawal, another
     /// timeline or a restart.
     pub(super) permits: Vec<(Span, Permit)>,
+    /// The machines that it was told are confirmed asleep, each list from a time on.
+    pub(super) asleep: Vec<(Duration, &'a BTreeSet<MachineId>)>,
     pub(super) starts: Vec<(Duration, StateFound)>,
 }
 
@@ -246,10 +248,7 @@ impl<'a> History<'a> {
 
     /// Whether a meter was wrong or silent at some time in `span`.
     pub(super) fn is_faulty(&self, meter: &MeterSpec, span: Span) -> bool {
-        meter.faults.iter().enumerate().any(|(index, (from, fault))| {
-            let to = meter.faults.get(index + 1).map_or(Duration::MAX, |(next, _)| *next);
-            fault.is_some() && *from < span.to && span.from < to
-        })
+        meter.faults_in(span).next().is_some()
     }
 
     /// What a client was shown of a meter, and when.
@@ -491,7 +490,8 @@ impl<'a> Receiver<'a> {
                 self.permits.push((Span { from: at, to }, permit.clone()));
             }
             Message::Withdrawn => self.withdraw(at),
-            Message::Permit(_) | Message::Asleep(_) => {}
+            Message::Asleep(machines) => self.asleep.push((at, machines)),
+            Message::Permit(_) => {}
         }
     }
 
@@ -503,6 +503,11 @@ impl<'a> Receiver<'a> {
 
     fn number(&self, at: Duration) -> Option<Generation> {
         self.held(at).map(|timeline| timeline.number)
+    }
+
+    /// Since when it has held a timeline, if it ever did.
+    pub(super) fn first_held(&self) -> Option<Duration> {
+        self.held.iter().find(|(_, timeline)| timeline.is_some()).map(|(at, _)| *at)
     }
 
     /// The timeline held at `at`.

@@ -153,7 +153,9 @@ impl Case<'_> {
             ));
         };
         let (side, cause) = self.caused(feed, window)?;
-        if side == breach.blamed {
+        // Another side may have caused what was missing before the breach began.
+        let (since, _) = self.caused(feed, Span { from: breach.since, to: breach.at })?;
+        if side == breach.blamed || since == breach.blamed {
             return None;
         }
         let says = format!("a breach is on record against {:?}, caused by {side:?}", breach.blamed);
@@ -228,11 +230,12 @@ impl Case<'_> {
             history.meter(feed.feed) == Some(meter) || meter.of == Measured::Tenants
         });
         let window = Span { from: window.from, to: window.to.max(window.from + TICK) };
+        let is_down = |role: &Role| history.is_down_in(*role, window);
+        if roles.iter().any(is_down) || history.is_cut_in(Role::Agent, window) {
+            return Cause::Outage;
+        }
         if metered.into_iter().any(|meter| history.is_faulty(meter, window)) {
             return Cause::Meter;
-        }
-        if roles.iter().any(|role| history.is_down_in(*role, window)) {
-            return Cause::Outage;
         }
         if roles.iter().any(|role| history.is_stepped(*role, window)) {
             return Cause::Clock;

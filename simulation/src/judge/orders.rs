@@ -66,7 +66,7 @@ fn commands(
 
 /// Whether in the time before `at` a feed of the machine carried more than it may, or a faulty meter
 /// may have said so. A machine that is held is told again when it wakes by itself.
-fn showed_too_much(history: &History<'_>, machine: &Machine<'_>, at: Duration) -> bool {
+pub(super) fn showed_too_much(history: &History<'_>, machine: &Machine<'_>, at: Duration) -> bool {
     let held = Span { from: at.saturating_sub(HELD), to: at };
     history.path(&machine.spec.feed).iter().any(|feed| {
         let record = &history.record.feeds[*feed];

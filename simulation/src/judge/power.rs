@@ -86,6 +86,8 @@ fn explain(
             Cause::Clock
         } else if history.lost_state(part.to) {
             Cause::StateLost
+        } else if history.meter(feed).is_some_and(|meter| history.is_faulty(meter, *part)) {
+            Cause::Meter
         } else {
             Cause::Decision
         };

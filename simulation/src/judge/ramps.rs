@@ -6,9 +6,10 @@ use std::time::Duration;
 use directive::{MachineId, Watts};
 
 use super::history::{History, Machine};
+use super::orders::showed_too_much;
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
-use crate::record::{Commander, Order, Role, Span};
+use crate::record::{Commander, MeterFault, Order, Role, Span};
 
 pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -23,14 +24,14 @@ pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation>
     found
 }
 
-/// Whether a feed carried more than it may around `span`, as far as a meter with noise may show it.
+/// Whether a feed carried more than it may around `span`, as far as a meter with noise may show it, or
+/// a meter was wrong that may have said so.
 fn carried_too_much(history: &History<'_>, span: Span) -> bool {
     let wide = Span { from: span.from.saturating_sub(MINUTE), to: span.to };
-    history
-        .record
-        .feeds
-        .values()
-        .any(|feed| feed.load.max(wide) > feed.usable.min(wide).scale(0.97))
+    let shows_more = |fault| matches!(fault, MeterFault::Factor(factor) if factor > 1.0);
+    let mut feeds = history.record.feeds.values();
+    feeds.any(|feed| feed.load.max(wide) > feed.usable.min(wide).scale(0.97))
+        || history.spec.meters.iter().any(|meter| meter.faults_in(wide).any(shows_more))
 }
 
 /// The first commands of each change of direction, with the watts of their machines, in order of
@@ -129,14 +130,18 @@ fn busiest(turns: &[(Duration, Watts)], window: Duration) -> Option<(Span, Watts
 }
 
 /// A machine that is turned three times within its shortest times awake and asleep, although no
-/// lease was promised, changed or ended in between.
+/// lease was promised, changed or ended in between and no guard may have acted.
 fn flapping(history: &History<'_>, allow: &Allowances, machine: &Machine<'_>) -> Option<Violation> {
     let group = history.group(machine.spec);
     let shortest = group.min_up + group.min_down;
     let turns: Vec<(Duration, Order)> = directions(machine).collect();
     let three = turns.windows(3).find(|three| {
         let span = Span { from: three[0].0, to: three[2].0 };
-        span.length() < shortest && !has_reason(history, span)
+        // A guard does not ask how long a machine has been up.
+        let guarded = three
+            .iter()
+            .any(|(at, order)| *order == Order::Sleep && showed_too_much(history, machine, *at));
+        span.length() < shortest && !guarded && !has_reason(history, span)
     })?;
     let span = Span { from: three[0].0, to: three[2].0 };
     let says = format!("turned three times within {}", secs(span.length()));

@@ -125,6 +125,12 @@ fn forgotten(
     if history.record.ended.saturating_sub(since) <= patience {
         return None;
     }
+    // A clock that stays wrong is a trouble that has not ended: a role that doubts its clock raises
+    // nothing.
+    let waits = Span { from: since, to: history.record.ended };
+    if [Role::Agent, Role::Switchboard].iter().any(|role| history.doubts_clock(*role, waits)) {
+        return None;
+    }
     let says = format!(
         "asleep by our command since {}, wanted by nobody since {}, and never woken in {}",
         secs(sleep.from),
@@ -157,7 +163,13 @@ fn violation(
             .iter()
             .any(|(at, ..)| down.from <= *at + KILLED_AFTER && *at <= down.from + KILLED_AFTER)
     });
-    let cause = if lost || cut || history.lost_state(span.to) {
+    let roles = [Role::Agent, Role::Switchboard];
+    // By the switchboard's own clock a timeline may want it asleep.
+    let cause = if kind == Kind::AsleepUnshown
+        && roles.iter().any(|role| history.had_wrong_clock(*role, span))
+    {
+        Cause::Clock
+    } else if lost || cut || history.lost_state(span.to) {
         Cause::StateLost
     } else if bad_device {
         Cause::Device

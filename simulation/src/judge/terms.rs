@@ -114,6 +114,13 @@ impl Allowances {
             + self.terms.margin
     }
 
+    /// From an agent's first timeline until it has a guard table with the machines of the site. They
+    /// must be reported, and so must the meters; each may be in the next table but one.
+    pub(super) fn table(&self) -> Duration {
+        let terms = &self.terms;
+        terms.report_gap * 2 + terms.message_max * 2 + terms.look_max + TABLE_EVERY * 2
+    }
+
     /// From a change of power until the switchboard has a report of a sample that shows it. The
     /// agent reads a meter at its period, and a sample is a period old when the next one comes.
     pub(super) fn evidence(&self, meter: &MeterSpec) -> Duration {
@@ -140,6 +147,9 @@ fn answer_max(terms: &Terms, spec: &FacilitySpec) -> Duration {
 pub(super) fn noise(meter: &MeterSpec, watts: Watts) -> Watts {
     Watts(watts.0.abs() * meter.noise_ppm / 1_000_000 + 1)
 }
+
+/// A switchboard makes guard tables at most this often.
+const TABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// How long `watts` take at `per_min`.
 fn minutes(watts: Watts, per_min: Watts) -> Duration {

@@ -19,9 +19,12 @@ use crate::record::{
     Shown, Side, State, StateFound,
 };
 
+mod answers;
+mod confirmed;
 mod leases;
 mod meters;
 mod orders;
+mod permits;
 mod power;
 mod ramps;
 mod sleepers;
@@ -41,6 +44,8 @@ struct Bench {
     /// Whether machines that sleep for nothing are looked for. Most benches have machines sleep
     /// without a lease that needs them.
     surplus: bool,
+    /// Whether an excess is found that no guard answers. Most benches have no guard.
+    guard: bool,
     /// Changes of power, in any order.
     loads: Vec<(Duration, Load, i64)>,
 }
@@ -100,7 +105,8 @@ impl Bench {
                 },
             );
         }
-        let mut bench = Self { spec, terms: terms(), record, surplus: false, loads: Vec::new() };
+        let (surplus, guard, loads) = (false, false, Vec::new());
+        let mut bench = Self { spec, terms: terms(), record, surplus, guard, loads };
         for role in [Role::Switchboard, Role::Agent, Role::Proxy] {
             let (state, holds) = (StateFound::New, None);
             bench.note(0, Event::Started { role, state, holds });
@@ -260,7 +266,11 @@ impl Bench {
             }
         }
         let mut found = judge(&self.spec, &self.terms, &record);
-        found.retain(|violation| self.surplus || violation.kind != Kind::ShedTooMuch);
+        found.retain(|violation| match violation.kind {
+            Kind::ShedTooMuch => self.surplus,
+            Kind::Unanswered => self.guard,
+            _ => true,
+        });
         found
     }
 

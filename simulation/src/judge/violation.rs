@@ -33,6 +33,12 @@ pub enum Place {
 pub enum Kind {
     /// More was drawn at a feed than may be planned, for longer than it takes to shed.
     AboveUsable,
+    /// A meter showed that its feed carries too much, and nothing was told to sleep.
+    Unanswered,
+    /// A permit named more machines than there was room for.
+    PermittedWithoutRoom,
+    /// A machine was said to sleep that had not slept since it was told to.
+    SaidAsleep,
     /// A machine was woken, or served again, without a live permit.
     RaisedWithoutPermit,
     /// A machine was woken, or served again, against the timeline held.

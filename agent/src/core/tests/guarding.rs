@@ -144,6 +144,29 @@ fn an_excess_is_answered_by_commands_in_the_same_call() {
 }
 
 #[test]
+fn a_machine_that_is_read_before_its_first_command_covers_no_excess() {
+    let (config, table) = guarded();
+    let mut bench = Bench::new(config, AgentState::default());
+    let downlink = Downlink { guard: Some(table), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    // The device of `a` does not answer its first reading.
+    let drain = vec![step(0, Action::Drain, Means::Device, &["a"])];
+    assert_eq!(bench.hear(Some(timeline(1, drain)), None), []);
+    assert_eq!(bench.shows(1_000, 61_000), []);
+    assert_eq!(bench.shows(2_000, 61_000), [told("b", Kind::Sleep)]);
+    // From its command on, it does.
+    assert!(bench.does_not_say("a").contains(&told("a", Kind::Sleep)));
+    assert_eq!(bench.shows(3_000, 64_000), []);
+    assert_eq!(bench.shows(4_000, 64_000), [], "6 kW are on their way");
+    assert_eq!(bench.shows(5_000, 67_000), []);
+    assert_eq!(bench.shows(6_000, 67_000), [told("c", Kind::Sleep)]);
+}
+
+#[test]
 fn a_hold_outlives_a_timeline_that_does_not_know_it_a_permit_and_a_restart() {
     let mut bench = held();
     let mut seen = bench.hear(Some(timeline(2, vec![])), Some(permit(2, 1)));

@@ -128,3 +128,25 @@ fn a_lease_that_is_over_by_then_does_not_count_against_the_next() {
     let found = beside.found();
     assert!(found.contains(&(Kind::ProvenNotFree, Cause::Decision)), "{found:?}");
 }
+
+#[test]
+fn what_was_missing_before_a_breach_is_not_held_against_a_side() {
+    let mut bench = kept();
+    proven(&mut bench, 850);
+    // The house takes the power until a second before the breach begins.
+    bench.house(1_395, 4_500);
+    bench.house(1_404, -4_500);
+    bench.breach(1_450, "l", 1_405, 2_590, Side::Tenant);
+    bench.finds_nothing();
+}
+
+#[test]
+fn a_switchboard_that_hears_nothing_records_nothing() {
+    let mut bench = kept();
+    proven(&mut bench, 850);
+    bench.house(1_400, 5_000);
+    bench.house(1_900, -5_000);
+    bench.note(1_390, Event::Link { receiver: Role::Agent, works: false });
+    let found = bench.found();
+    assert!(found.contains(&(Kind::MissingUnrecorded, Cause::Outage)), "{found:?}");
+}

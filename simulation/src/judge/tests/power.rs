@@ -103,3 +103,16 @@ fn machines_that_nothing_but_the_proxy_reaches_are_named() {
     bench.usable(0, 25_000);
     bench.finds(&[(Kind::AboveUsable, Cause::Starved)]);
 }
+
+#[test]
+fn a_meter_that_hides_an_excess_is_named() {
+    let mut bench = Bench::new();
+    bench.mining(1_000, 10_000);
+    bench.mining(1_300, -10_000);
+    bench.finds(&[(Kind::AboveUsable, Cause::Decision)]);
+    for meter in &mut bench.spec.meters {
+        let fault = crate::record::MeterFault::Factor(0.6);
+        meter.faults = vec![(secs(990), Some(fault)), (secs(1_450), None)];
+    }
+    bench.finds(&[(Kind::AboveUsable, Cause::Meter)]);
+}

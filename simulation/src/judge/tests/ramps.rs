@@ -114,6 +114,10 @@ fn a_fleet_that_goes_too_fast_is_found() {
     let wanted = all.iter().map(|machine| id(*machine)).collect();
     bench.note(110, Event::Shown(Shown { wanted, ..Shown::default() }));
     bench.finds(&[(Kind::RampDown, Cause::Decision)]);
+    // A guard waits for no ramp, and acts on what its meter shows.
+    let fault = crate::record::MeterFault::Factor(3_f64.sqrt());
+    bench.spec.meters[1].faults = vec![(secs(90), Some(fault))];
+    bench.finds_nothing();
 }
 
 /// Shed, restored and shed within its shortest times.
@@ -132,6 +136,10 @@ fn a_machine_that_is_turned_to_and_fro_is_found_unless_a_lease_wants_it() {
         bench
     };
     flapping().finds(&[(Kind::Flapping, Cause::Decision)]);
+    let mut guarded = flapping();
+    guarded.house(155, 8_500);
+    guarded.house(165, -8_500);
+    guarded.finds_nothing();
     let mut wanted = flapping();
     wanted.promise("l", 1_000, 200, 3_000);
     wanted.record.entries.last_mut().unwrap().at = secs(140);

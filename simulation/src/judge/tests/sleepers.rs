@@ -69,3 +69,26 @@ fn a_machine_that_a_person_put_to_sleep_is_nobody_elses() {
     bench.state(104, 0, State::Asleep, crate::record::Cause::Completed);
     bench.finds_nothing();
 }
+
+#[test]
+fn a_role_that_doubts_its_clock_to_the_end_forgets_nobody() {
+    let mut bench = over();
+    bench.note(505, Event::Shown(Shown { foreign: [id(0)].into(), ..Shown::default() }));
+    let by = SignedDuration::from_hours(1);
+    bench.note(600, Event::ClockStepped { role: Role::Switchboard, by });
+    bench.finds_nothing();
+    // It has been right again for long enough.
+    bench.note(1_700, Event::ClockStepped { role: Role::Switchboard, by: -by });
+    bench.finds(&[(Kind::Forgotten, Cause::Decision)]);
+}
+
+#[test]
+fn a_sleeper_that_a_wrong_clock_hides_has_that_cause() {
+    let mut bench = over();
+    bench.note(505, Event::Shown(Shown::default()));
+    bench.permit(700, 2);
+    bench.obeyed(705, 0, Order::Wake);
+    let by = SignedDuration::from_hours(1);
+    bench.note(480, Event::ClockStepped { role: Role::Switchboard, by });
+    bench.finds(&[(Kind::AsleepUnshown, Cause::Clock)]);
+}
