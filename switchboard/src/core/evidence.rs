@@ -179,6 +179,16 @@ impl Core {
             && self.commitments.get(&lease.id).is_some_and(|commitment| {
                 commitment.asks_whose_doing(lease, lasts, self.schedule, now)
             });
+        // A lease that was proven and runs keeps what it has until its end.
+        let is_proven = |other: &LeaseId| {
+            let other = self.commitments.get(other);
+            other.is_some_and(|other| other.proven_at.is_some() && !other.unverified)
+        };
+        let renewed = if due_at < lease.start {
+            self.sums.renewed(&lease.id, is_proven)
+        } else {
+            Watts::ZERO
+        };
         let figure = |feed: FeedNumber| {
             let headroom = self.headroom(feed, wall, now);
             let mut figure = Figure {
@@ -186,6 +196,7 @@ impl Core {
                 headroom: headroom.map(|headroom| headroom.watts),
                 needed: self.sums.reserved(feed, due_at),
                 unmetered: self.sums.unmetered(feed),
+                renewed,
                 taken_at: headroom.map(|headroom| headroom.taken_at),
                 doubt: None,
                 is_implausible: self.plausible.state(feed).is_implausible(),

@@ -5,6 +5,7 @@
 mod doubts;
 mod drivers;
 mod phases;
+mod renewals;
 mod shortages;
 mod sleepers;
 

@@ -31,6 +31,15 @@ pub struct LeaseView {
     pub end: Timestamp,
     /// How long before the lease's start its power must be proven free.
     pub ready_before_secs: u64,
+    /// From when on the lease's power is kept free: `ready_before` its start, or when the lease ends
+    /// that it `follows`, if another tenant has that one.
+    #[serde(default)]
+    pub ready_from: Timestamp,
+    /// The lease at the same feed whose power it gets; null if it needs power of its own. If the same
+    /// tenant has that lease, the larger of both is kept free while the one ends and the other is
+    /// made ready.
+    #[serde(default)]
+    pub follows: Option<LeaseId>,
     /// Whether machines that can only be starved of work are enough.
     pub accept_unverified: bool,
     /// The tenant's own meter.
@@ -252,6 +261,12 @@ pub struct AdmissionAnswer {
     pub gross: Watts,
     pub latest_safe_start: Timestamp,
     pub lead: LeadView,
+    /// From when on the lease's power would be kept free.
+    #[serde(default)]
+    pub ready_from: Timestamp,
+    /// The lease at the same feed whose power it would get.
+    #[serde(default)]
+    pub follows: Option<LeaseId>,
     /// The power that the lease would lack with the machines known now, or null. Admission counts
     /// the machines that the policy declares: a lease can fit and still be short.
     pub short: Option<Shortage>,

@@ -56,6 +56,8 @@ pub(crate) fn lease(id: &str) -> LeaseView {
         start: at("12-01T12:00"),
         end: at("12-02T12:00"),
         ready_before_secs: 300,
+        ready_from: at("12-01T11:55"),
+        follows: None,
         accept_unverified: false,
         meter: Some("nebula-hall".into()),
         committed_at: at("11-30T10:00"),
@@ -232,6 +234,8 @@ fn a_dry_run_says_what_is_short() {
         gross: Watts(8_000_000),
         latest_safe_start: at("12-01T11:49"),
         lead: lead(),
+        ready_from: at("12-01T11:55"),
+        follows: None,
         short: Some(short()),
         short_leases: vec![switchboard::view::ShortLease {
             lease: "lumen-2".into(),

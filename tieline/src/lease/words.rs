@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use directive::Watts;
+use directive::{LeaseId, Watts};
 use switchboard::commitment::{Doing, Phase};
 use switchboard::inventory::MachineState;
 use switchboard::view::{AdmissionAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage};
@@ -151,10 +151,14 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
         ),
     );
     fact("time", shown.span(lease.start, lease.end));
-    let ready = Duration::from_secs(lease.ready_before_secs);
+    let ready = lease.start.duration_since(lease.ready_from);
+    let ready = Duration::try_from(ready).unwrap_or_default();
     if !ready.is_zero() {
-        let by = lease.start.checked_sub(ready).unwrap_or(lease.start);
-        fact("ready by", format!("{}, {} before the start", shown.moment(by), length(ready)));
+        let by = shown.moment(lease.ready_from);
+        fact("ready by", format!("{by}, {} before the start", length(ready)));
+    }
+    if let Some(before) = &lease.follows {
+        fact("follows", follows(lease, before));
     }
     if let Some(meter) = &lease.meter {
         fact("meter", meter.to_string());
@@ -219,6 +223,18 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
     text
 }
 
+/// How `lease` follows the lease `before`.
+fn follows(lease: &LeaseView, before: &LeaseId) -> String {
+    let ready_before = Duration::from_secs(lease.ready_before_secs);
+    let is_ready_in_time =
+        lease.start.checked_sub(ready_before).is_ok_and(|by| by == lease.ready_from);
+    if is_ready_in_time {
+        format!("lease {before} of the same tenant, whose power it takes over")
+    } else {
+        format!("lease {before}: its power is free only when that one ends")
+    }
+}
+
 /// The state of a machine, for people.
 fn does(state: MachineState) -> &'static str {
     match state {
@@ -252,6 +268,11 @@ pub(super) fn admission(
     );
     if let Some(short) = &answer.short {
         text.push_str(&wrapped(&shortage(short, shown), width, 2));
+    }
+    if let Some(before) = &answer.follows {
+        let from = shown.moment(answer.ready_from);
+        let words = format!("it gets power of lease {before}; it is to be ready at {from}");
+        text.push_str(&wrapped(&words, width, 2));
     }
     for other in &answer.short_leases {
         let words =
