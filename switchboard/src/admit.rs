@@ -8,7 +8,7 @@ use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facility::{Group, Population};
+use crate::facility::{FeedNumber, Group, Population};
 use crate::lease::{Follows, Lease, earlier};
 use crate::policy::Policy;
 use crate::reservation::{Reservation, reservations};
@@ -39,9 +39,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Watts missing; zero when the lease fits.
+    /// Watts missing; zero when the lease fits, or asks for nothing here.
     #[must_use]
     pub fn short(&self) -> Watts {
+        if self.asked == Watts::ZERO {
+            return Watts::ZERO;
+        }
         self.asked.saturating_sub(self.available)
     }
 }
@@ -219,15 +222,60 @@ pub fn admit<'l>(
     let lead = lead(policy, population, &all, &own);
     // Nothing is shed anew for what it takes over from a lease of the same tenant.
     let needs_from = own.needs_from().unwrap_or_else(|| lease.reserved_from());
-    let latest_safe_start = earlier(needs_from, lead.total());
-    if latest_safe_start < now {
-        let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
-        let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
-        let lead = Box::new(lead);
-        return Err(Refusal::TooLate { missing, latest_safe_start, lead });
-    }
+    let latest_safe_start = in_time(lead, needs_from, now)?;
     let renews = own.takes_from().next().map(|other| all[other].id.clone());
     Ok(Admission { lease, arithmetic, lead, latest_safe_start, renews })
+}
+
+/// Decides whether `lease`, which is one of `leases`, may end at `end`, later than it does.
+///
+/// # Errors
+/// [`Refusal`], as for a new lease in the time that is added.
+pub fn extend<'l>(
+    policy: &Policy,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease>,
+    lease: &Lease,
+    end: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Line>, Refusal> {
+    let longer = Lease { end, ..lease.clone() };
+    let mut before: Vec<&Lease> = beside(leases, &longer);
+    let mut after = before.clone();
+    before.push(lease);
+    after.push(&longer);
+    let (both, window) = ((&before[..], &after[..]), (lease.ends(), end));
+    let arithmetic = carry_change(policy, population, both, &longer, window)?;
+    // Where others begin when the lease was to end, they were to have its power.
+    let any = lines(policy, population, both, (&longer, window), Tier::Any);
+    let feeds = policy.facility.feeds();
+    let full = policy.facility.machines_load(population, |group| group.watts);
+    let reserved = reservations(&before);
+    let last = earlier(lease.ends(), Duration::from_nanos(1));
+    for (line, &node) in any.iter().zip(feeds.path_of(&lease.feed)) {
+        let here =
+            before.iter().zip(&reserved).filter(|(other, _)| feeds.carries(node, &other.feed));
+        let so_far: Watts = here.map(|(_, reserved)| reserved.at(last)).sum();
+        let free = line.usable - line.house - line.unassigned - full[node];
+        let more = line.committed + line.asked - so_far.max(free);
+        let shed = more.min(line.asked);
+        if line.asked > Watts::ZERO && shed > Watts::ZERO {
+            let lead = lead_to_shed(policy, population, &longer, node, shed);
+            in_time(lead, line.from, now)?;
+        }
+    }
+    Ok(arithmetic)
+}
+
+/// When shedding must begin at the latest, if that is not past.
+fn in_time(lead: Lead, needed_from: Timestamp, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let latest_safe_start = earlier(needed_from, lead.total());
+    if latest_safe_start >= now {
+        return Ok(latest_safe_start);
+    }
+    let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
+    let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+    Err(Refusal::TooLate { missing, latest_safe_start, lead: Box::new(lead) })
 }
 
 /// Decides when `lease` is made ready, so that the feeds can carry it: `ready_before` its start, or if
@@ -517,9 +565,22 @@ fn lead(policy: &Policy, population: &Population, all: &[&Lease], own: &Reservat
     let Some(widest) = widest else {
         return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO, Duration::ZERO);
     };
+    lead_to_shed(policy, population, lease, widest, shed)
+}
+
+/// The time that shedding `shed` below `feed` for `lease` takes at most.
+fn lead_to_shed(
+    policy: &Policy,
+    population: &Population,
+    lease: &Lease,
+    feed: FeedNumber,
+    shed: Watts,
+) -> Lead {
+    let facility = &policy.facility;
+    let feeds = facility.feeds();
     let candidates = facility.groups().iter().enumerate();
     let candidates = candidates
-        .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), widest))
+        .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), feed))
         .map(|(_, group)| group);
     let candidates: Vec<&Group> =
         candidates.filter(|group| lease.accept_unverified || group.backs_firm()).collect();

@@ -142,7 +142,7 @@ pub struct BadRequest {
 }
 
 /// The maximum length of a lease. More than a hundred years is a typing error.
-const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 /// The maximum of `ready_before`. More than a year is a typing error.
 const LONGEST_READY_BEFORE: Duration = Duration::from_hours(366 * 24);
 /// The maximum length of a name: longer ones do not fit a table.

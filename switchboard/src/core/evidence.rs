@@ -49,6 +49,10 @@ impl Core {
         let mut notes = Vec::new();
         let leases = std::mem::take(&mut self.leases);
         for lease in &leases {
+            // Its end may be changed in a moment.
+            if self.amending.values().any(|(amended, _)| *amended == lease.id) {
+                continue;
+            }
             let evidence = self.evidence(lease, machines.by_lease.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
             for happening in commitment.advance(lease, &evidence, &terms, self.schedule, now) {

@@ -14,7 +14,8 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// `confirmed`, which a program that knows only schema 1 would take for tampering. 3 records how a
 /// decision changes the selection, which a program that knows only schema 2 would overlook, and has
 /// the events `sleepers` and `adopted`. 4 has leases that are made ready only when the one that they
-/// follow ends, which a program that knows only schema 3 would overlook.
+/// follow ends, which a program that knows only schema 3 would overlook, and the event
+/// `lease_amended`.
 const SCHEMA: i64 = 4;
 
 const CREATE: &str = "

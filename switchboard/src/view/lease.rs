@@ -250,6 +250,35 @@ pub struct LeasesAnswer {
     pub next: Option<String>,
 }
 
+/// The body of `PATCH /v1/leases/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmendRequest {
+    /// When the lease is to end: RFC 3339 with an offset.
+    pub end: String,
+}
+
+/// `PATCH /v1/leases/{id}`: the lease has another end, or would have after a dry run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AmendmentAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    pub id: LeaseId,
+    pub feed: FeedId,
+    #[serde(flatten, with = "power::gross")]
+    pub gross: Watts,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// When it ended before. The same as `end` if nothing changes.
+    pub end_before: Timestamp,
+    /// The power that the lease lacks with the machines known now, or null.
+    pub short: Option<Shortage>,
+    /// Other leases that this change makes short, or shorter than they are.
+    pub short_leases: Vec<ShortLease>,
+    /// The arithmetic of the time that is added; empty if none is.
+    pub arithmetic: Vec<LineView>,
+}
+
 /// `POST /v1/admit`: the lease fits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdmissionAnswer {

@@ -356,6 +356,22 @@ fn admission() -> AdmissionAnswer {
     }
 }
 
+fn amendment() -> AmendmentAnswer {
+    AmendmentAnswer {
+        api_version: API_VERSION,
+        timezone: zone(),
+        id: "nebula-7".into(),
+        feed: "xfmr-a".into(),
+        gross: Watts(8_000_000),
+        start: at("06:00"),
+        end: at("20:00"),
+        end_before: at("18:00"),
+        short: Some(shortage()),
+        short_leases: vec![short_lease()],
+        arithmetic: vec![line()],
+    }
+}
+
 fn error() -> ErrorAnswer {
     ErrorAnswer {
         error: ErrorView {
@@ -411,6 +427,7 @@ fn all_pinned() -> Vec<Value> {
     };
     vec![
         pinned("admission", &admission()),
+        pinned("amendment", &amendment()),
         pinned("error", &error()),
         pinned("feeds", &feeds()),
         pinned("head", &HeadAnswer { api_version: API_VERSION, head: head() }),

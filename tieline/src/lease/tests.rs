@@ -315,11 +315,21 @@ fn a_lease_that_is_over_cannot_be_cancelled() {
 
 #[test]
 fn only_machines_that_had_gone_come_back() {
-    assert_eq!(super::cancelled(&lease("a")), "lease a is cancelled; no machine had gone for it");
+    assert_eq!(
+        super::cancelled(&lease("a"), false),
+        "lease a is cancelled; no machine had gone for it"
+    );
     let mut down = lease("a");
     down.state = Phase::Proven;
     down.machines_by_state = BTreeMap::from([(MachineState::Curtailed, 4)]);
-    assert_eq!(super::cancelled(&down), "lease a is cancelled; its machines come back to mining");
+    assert_eq!(
+        super::cancelled(&down, false),
+        "lease a is cancelled; its machines come back to mining"
+    );
+    assert_eq!(
+        super::cancelled(&down, true),
+        "lease a would be cancelled; its machines would come back to mining. Nothing was changed"
+    );
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use directive::{LeaseId, Watts};
 use switchboard::commitment::{Doing, Phase};
 use switchboard::inventory::MachineState;
-use switchboard::view::{AdmissionAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage};
+use switchboard::view::{
+    AdmissionAnswer, AmendmentAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage,
+};
 
 use crate::figures::{counted, grouped, kilowatts, kw, length};
 use crate::output::wrapped;
@@ -289,6 +291,39 @@ pub(super) fn admission(
         2,
     ));
     let _ = write!(text, "\n{}", arithmetic(&answer.arithmetic, shown, width));
+    let _ = writeln!(text, "\n{}", shown.heading());
+    text
+}
+
+/// The answer to a change of a lease's end, or to a dry run of one.
+pub(super) fn amendment(
+    answer: &AmendmentAnswer,
+    dry_run: bool,
+    shown: &Shown,
+    width: usize,
+) -> String {
+    let (id, power, feed) = (&answer.id, kilowatts(answer.gross), &answer.feed);
+    let (end, before) = (shown.moment(answer.end), shown.moment(answer.end_before));
+    let words = if answer.end == answer.end_before {
+        format!("lease {id} ends at {end} already: nothing was changed")
+    } else if dry_run {
+        let done = "nothing was changed";
+        format!("lease {id} ({power} at {feed}) would end at {end} instead of {before}; {done}")
+    } else {
+        format!("lease {id} ({power} at {feed}) ends at {end} instead of {before}")
+    };
+    let mut text = wrapped(&words, width, 0);
+    if let Some(short) = &answer.short {
+        text.push_str(&wrapped(&shortage(short, shown), width, 2));
+    }
+    for other in &answer.short_leases {
+        let words =
+            format!("{}: lease {}, because of it", shortage(&other.short, shown), other.lease);
+        text.push_str(&wrapped(&words, width, 2));
+    }
+    if !answer.arithmetic.is_empty() {
+        let _ = write!(text, "\n{}", arithmetic(&answer.arithmetic, shown, width));
+    }
     let _ = writeln!(text, "\n{}", shown.heading());
     text
 }
