@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use directive::{FeedId, Watts};
+use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facility::{Group, Population};
-use crate::lease::{Lease, earlier};
+use crate::facility::{FeedNumber, Group, Population};
+use crate::lease::{Follows, Lease, earlier};
 use crate::policy::Policy;
+use crate::reservation::{Reservation, reservations};
 use crate::words::kilowatts;
 
 /// The arithmetic of one feed over one interval.
@@ -38,9 +39,12 @@ pub struct Line {
 }
 
 impl Line {
-    /// Watts missing; zero when the lease fits.
+    /// Watts missing; zero when the lease fits, or asks for nothing here.
     #[must_use]
     pub fn short(&self) -> Watts {
+        if self.asked == Watts::ZERO {
+            return Watts::ZERO;
+        }
         self.asked.saturating_sub(self.available)
     }
 }
@@ -156,6 +160,8 @@ pub struct Admission {
     pub lead: Lead,
     /// The latest time at which shedding must begin.
     pub latest_safe_start: Timestamp,
+    /// The lease of the same tenant whose power it takes over; of several, the last to end.
+    pub renews: Option<LeaseId>,
 }
 
 /// A refused lease, and why.
@@ -209,16 +215,114 @@ pub fn admit<'l>(
     lease: Lease,
     now: Timestamp,
 ) -> Result<Admission, Refusal> {
-    let arithmetic = carry(policy, population, leases.clone(), &lease)?;
-    let lead = lead(policy, population, leases, &lease);
-    let latest_safe_start = earlier(lease.reserved_from(), lead.total());
-    if latest_safe_start < now {
-        let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
-        let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
-        let lead = Box::new(lead);
-        return Err(Refusal::TooLate { missing, latest_safe_start, lead });
+    let (lease, arithmetic) = fit(policy, population, leases.clone(), lease)?;
+    let mut all: Vec<&Lease> = beside(leases, &lease);
+    all.push(&lease);
+    let own = reservations(&all).pop().unwrap_or_default();
+    let lead = lead(policy, population, &all, &own);
+    // Nothing is shed anew for what it takes over from a lease of the same tenant.
+    let needs_from = own.needs_from().unwrap_or_else(|| lease.reserved_from());
+    let latest_safe_start = in_time(lead, needs_from, now)?;
+    let renews = own.takes_from().next().map(|other| all[other].id.clone());
+    Ok(Admission { lease, arithmetic, lead, latest_safe_start, renews })
+}
+
+/// Decides whether `lease`, which is one of `leases`, may end at `end`, later than it does.
+///
+/// # Errors
+/// [`Refusal`], as for a new lease in the time that is added.
+pub fn extend<'l>(
+    policy: &Policy,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease>,
+    lease: &Lease,
+    end: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Line>, Refusal> {
+    let longer = Lease { end, ..lease.clone() };
+    let mut before: Vec<&Lease> = beside(leases, &longer);
+    let mut after = before.clone();
+    before.push(lease);
+    after.push(&longer);
+    let (both, window) = ((&before[..], &after[..]), (lease.ends(), end));
+    let arithmetic = carry_change(policy, population, both, &longer, window)?;
+    // Where others begin when the lease was to end, they were to have its power.
+    let any = lines(policy, population, both, (&longer, window), Tier::Any);
+    let feeds = policy.facility.feeds();
+    let full = policy.facility.machines_load(population, |group| group.watts);
+    let reserved = reservations(&before);
+    let last = earlier(lease.ends(), Duration::from_nanos(1));
+    for (line, &node) in any.iter().zip(feeds.path_of(&lease.feed)) {
+        let here =
+            before.iter().zip(&reserved).filter(|(other, _)| feeds.carries(node, &other.feed));
+        let so_far: Watts = here.map(|(_, reserved)| reserved.at(last)).sum();
+        let free = line.usable - line.house - line.unassigned - full[node];
+        let more = line.committed + line.asked - so_far.max(free);
+        let shed = more.min(line.asked);
+        if line.asked > Watts::ZERO && shed > Watts::ZERO {
+            let lead = lead_to_shed(policy, population, &longer, node, shed);
+            in_time(lead, line.from, now)?;
+        }
     }
-    Ok(Admission { lease, arithmetic, lead, latest_safe_start })
+    Ok(arithmetic)
+}
+
+/// When shedding must begin at the latest, if that is not past.
+fn in_time(lead: Lead, needed_from: Timestamp, now: Timestamp) -> Result<Timestamp, Refusal> {
+    let latest_safe_start = earlier(needed_from, lead.total());
+    if latest_safe_start >= now {
+        return Ok(latest_safe_start);
+    }
+    let millis = now.duration_since(latest_safe_start).as_millis().unsigned_abs();
+    let missing = Duration::from_secs(u64::try_from(millis.div_ceil(1000)).unwrap_or(u64::MAX));
+    Err(Refusal::TooLate { missing, latest_safe_start, lead: Box::new(lead) })
+}
+
+/// Decides when `lease` is made ready, so that the feeds can carry it: `ready_before` its start, or if
+/// they lack power for that, when another lease at the same feed ends.
+fn fit<'l>(
+    policy: &Policy,
+    population: &Population,
+    leases: impl IntoIterator<Item = &'l Lease> + Clone,
+    mut lease: Lease,
+) -> Result<(Lease, Vec<Line>), Refusal> {
+    let refusal = match carry(policy, population, leases.clone(), &lease) {
+        Ok(arithmetic) => return Ok((lease, arithmetic)),
+        Err(refusal @ (Refusal::DoesNotFit { .. } | Refusal::NeedsUnverified { .. })) => refusal,
+        Err(refusal) => return Err(refusal),
+    };
+    let ends_meanwhile = |other: &&Lease| {
+        other.id != lease.id
+            && other.feed == lease.feed
+            && other.reserved_from() < other.ends()
+            && lease.reserved_from() < other.ends()
+            && other.ends() <= lease.start
+    };
+    let before = leases.clone().into_iter().filter(ends_meanwhile);
+    let mut ends: Vec<(Timestamp, &LeaseId)> =
+        before.map(|other| (other.ends(), &other.id)).collect();
+    ends.sort_unstable();
+    ends.dedup_by_key(|(end, _)| *end);
+    // The later it is made ready, the fewer leases run beside it.
+    let follows = |(ready_from, other): (Timestamp, &LeaseId)| {
+        Some(Follows { lease: other.clone(), ready_from })
+    };
+    let mut carries = |end: (Timestamp, &LeaseId)| {
+        lease.follows = follows(end);
+        carry(policy, population, leases.clone(), &lease)
+    };
+    let (mut low, mut high) = (0, ends.len());
+    let mut found = None;
+    while low < high {
+        let middle = usize::midpoint(low, high);
+        match carries(ends[middle]) {
+            Ok(arithmetic) => (high, found) = (middle, Some((middle, arithmetic))),
+            Err(_) => low = middle + 1,
+        }
+    }
+    let Some((place, arithmetic)) = found else { return Err(refusal) };
+    lease.follows = follows(ends[place]);
+    Ok((lease, arithmetic))
 }
 
 /// Which machines count as sheddable, for which leases.
@@ -247,7 +351,32 @@ fn carry<'l>(
     leases: impl IntoIterator<Item = &'l Lease> + Clone,
     lease: &Lease,
 ) -> Result<Vec<Line>, Refusal> {
-    let any = lines(policy, population, leases.clone(), lease, Tier::Any);
+    let window = (lease.reserved_from(), lease.ends());
+    let before: Vec<&Lease> = beside(leases, lease);
+    let after: Vec<&Lease> = before.iter().copied().chain([lease]).collect();
+    carry_change(policy, population, (&before, &after), lease, window)
+}
+
+/// The others of `leases` that reserve power while `lease` does. What they reserve in that time does not
+/// depend on those that do not.
+fn beside<'l>(leases: impl IntoIterator<Item = &'l Lease>, lease: &Lease) -> Vec<&'l Lease> {
+    let (from, to) = (lease.reserved_from(), lease.ends());
+    let is_beside =
+        |other: &&Lease| other.id != lease.id && other.reserved_from() < to && from < other.ends();
+    leases.into_iter().filter(is_beside).collect()
+}
+
+/// Decides whether the feeds carry what `lease` adds within `window`. It is one of the leases `after`
+/// the change.
+fn carry_change(
+    policy: &Policy,
+    population: &Population,
+    (before, after): (&[&Lease], &[&Lease]),
+    lease: &Lease,
+    window: (Timestamp, Timestamp),
+) -> Result<Vec<Line>, Refusal> {
+    let lines = |tier| lines(policy, population, (before, after), (lease, window), tier);
+    let any = lines(Tier::Any);
     if lease.accept_unverified {
         return if let Some(worst) = worst(&any) {
             Err(Refusal::DoesNotFit { worst, arithmetic: any })
@@ -255,7 +384,7 @@ fn carry<'l>(
             Ok(any)
         };
     }
-    let firm = lines(policy, population, leases, lease, Tier::Firm);
+    let firm = lines(Tier::Firm);
     match (worst(&firm), worst(&any)) {
         (Some(worst), None) => Err(Refusal::NeedsUnverified { worst, arithmetic: firm }),
         (Some(worst), Some(_)) => Err(Refusal::DoesNotFit { worst, arithmetic: firm }),
@@ -281,14 +410,22 @@ fn worst(lines: &[Line]) -> Option<Box<Line>> {
         .map(Box::new)
 }
 
-/// The tightest interval of each feed from the lease's to the root.
-fn lines<'l>(
+/// The tightest interval within `window` of each feed from the lease's to the root, of those in which
+/// it asks for power.
+fn lines(
     policy: &Policy,
     population: &Population,
-    leases: impl IntoIterator<Item = &'l Lease> + Clone,
-    lease: &Lease,
+    (before, after): (&[&Lease], &[&Lease]),
+    (lease, window): (&Lease, (Timestamp, Timestamp)),
     tier: Tier,
 ) -> Vec<Line> {
+    let counted = |leases: &[&Lease]| -> Vec<(FeedId, Reservation)> {
+        let leases: Vec<&Lease> =
+            leases.iter().copied().filter(|lease| tier.counts(lease)).collect();
+        let reserved = reservations(&leases).into_iter();
+        leases.iter().map(|lease| lease.feed.clone()).zip(reserved).collect()
+    };
+    let (before, after) = (counted(before), counted(after));
     let facility = &policy.facility;
     let feeds = facility.feeds();
     let house = facility.house_load();
@@ -306,10 +443,10 @@ fn lines<'l>(
         let house = house[node] + correction.max(Watts::ZERO);
         let unassigned = (unassigned[node] + correction.min(Watts::ZERO)).max(Watts::ZERO);
         let fixed = house + residual[node] + unsheddable[node] + unassigned;
-        let others = leases.clone().into_iter().filter(|other| {
-            other.id != lease.id && tier.counts(other) && feeds.carries(node, &other.feed)
-        });
-        let (committed, from, to) = peak(others, lease.reserved_from(), lease.ends());
+        let here = |(feed, _): &&(FeedId, Reservation)| feeds.carries(node, feed);
+        let before = before.iter().filter(here).map(|(_, reservation)| (reservation, false));
+        let after = after.iter().filter(here).map(|(_, reservation)| (reservation, true));
+        let Peak { committed, asked, from, to } = peak(before.chain(after), window);
         Line {
             feed: feeds[node].id.clone(),
             from,
@@ -321,67 +458,71 @@ fn lines<'l>(
             unsheddable: unsheddable[node],
             unassigned,
             available: usable - fixed - committed,
-            asked: lease.gross,
+            asked,
         }
     })
     .collect()
 }
 
-/// The highest power that `leases` reserve at one time within `[from, to)`, and the first interval
-/// in which they reserve it.
-fn peak<'l>(
-    leases: impl Iterator<Item = &'l Lease>,
+/// An interval in which a change of the leases asks for power.
+#[derive(Debug, Clone, Copy)]
+struct Peak {
+    /// What is reserved without the change.
+    committed: Watts,
+    /// What is reserved more with it.
+    asked: Watts,
     from: Timestamp,
     to: Timestamp,
-) -> (Watts, Timestamp, Timestamp) {
-    let mut edges: Vec<(Timestamp, Watts)> = Vec::new();
-    for lease in leases {
-        let (begin, end) = (lease.reserved_from().max(from), lease.ends().min(to));
-        if begin < end {
-            edges.push((begin, lease.gross));
-            edges.push((end, Watts(-lease.gross.0)));
+}
+
+/// The first interval within `[from, to)` in which most is reserved, of those in which more is reserved
+/// after a change of the leases than before. Each of `reserved` is one lease's, before or after it.
+fn peak<'r>(
+    reserved: impl Iterator<Item = (&'r Reservation, bool)>,
+    (from, to): (Timestamp, Timestamp),
+) -> Peak {
+    // What is reserved without the change, and with it.
+    let mut edges: Vec<(Timestamp, Watts, Watts)> = Vec::new();
+    for (reservation, is_after) in reserved {
+        let until = reservation.until();
+        if until <= from {
+            continue;
+        }
+        let rises = reservation.rises().map(|(at, more)| (at.max(from), more));
+        for (at, more) in rises.chain([(until, Watts(-reservation.last().0))]) {
+            let none = Watts::ZERO;
+            edges.push(if is_after { (at, none, more) } else { (at, more, none) });
         }
     }
-    edges.sort_unstable_by_key(|(at, _)| *at);
-    let mut most = (Watts::ZERO, from, edges.first().map_or(to, |(at, _)| *at));
-    if most.1 == most.2 {
-        // If power is reserved from the first instant on, there is no interval before it.
-        most.0 = Watts(i64::MIN);
-    }
-    let mut sum = Watts::ZERO;
-    let mut i = 0;
-    while i < edges.len() {
-        let at = edges[i].0;
-        while i < edges.len() && edges[i].0 == at {
-            sum += edges[i].1;
-            i += 1;
-        }
-        let until = edges.get(i).map_or(to, |(next, _)| *next);
-        if at < until && sum > most.0 {
-            most = (sum, at, until);
+    edges.retain(|(at, ..)| *at < to);
+    edges.sort_unstable_by_key(|(at, ..)| *at);
+    let mut most: Option<Peak> = None;
+    let (mut without, mut with) = (Watts::ZERO, Watts::ZERO);
+    for (place, &(at, less, more)) in edges.iter().enumerate() {
+        (without, with) = (without + less, with + more);
+        let until = edges.get(place + 1).map_or(to, |(next, ..)| *next);
+        let is_most = most.is_none_or(|most| with > most.committed + most.asked);
+        if at < until && with > without && is_most {
+            most = Some(Peak { committed: without, asked: with - without, from: at, to: until });
         }
     }
-    most
+    most.unwrap_or(Peak { committed: without, asked: Watts::ZERO, from, to })
 }
 
 /// An upper bound of the time that freeing the lease's power takes; the plan may find that less
-/// must be shed.
-fn lead<'l>(
-    policy: &Policy,
-    population: &Population,
-    leases: impl IntoIterator<Item = &'l Lease> + Clone,
-    lease: &Lease,
-) -> Lead {
+/// must be shed. The lease is the last of `all`; `own` is what it reserves beside the others.
+fn lead(policy: &Policy, population: &Population, all: &[&Lease], own: &Reservation) -> Lead {
+    let Some((&lease, others)) = all.split_last() else { return Lead::default() };
     let facility = &policy.facility;
     let feeds = facility.feeds();
     let full = facility.machines_load(population, |group| group.watts);
     let mut shed = Watts::ZERO;
     let mut widest = None;
-    for (line, &node) in
-        lines(policy, population, leases, lease, Tier::Any).iter().zip(feeds.path_of(&lease.feed))
-    {
+    let window = (lease.reserved_from(), lease.ends());
+    let lines = lines(policy, population, (others, all), (lease, window), Tier::Any);
+    for (line, &node) in lines.iter().zip(feeds.path_of(&lease.feed)) {
         let mining = line.usable - line.house - line.unassigned - line.committed - full[node];
-        let short = (line.asked - mining).min(line.asked);
+        let short = (line.asked - mining).min(line.asked).min(own.first());
         if short > Watts::ZERO {
             shed = shed.max(short);
             widest = Some(node);
@@ -390,9 +531,22 @@ fn lead<'l>(
     let Some(widest) = widest else {
         return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO, Duration::ZERO);
     };
+    lead_to_shed(policy, population, lease, widest, shed)
+}
+
+/// The time that shedding `shed` below `feed` for `lease` takes at most.
+fn lead_to_shed(
+    policy: &Policy,
+    population: &Population,
+    lease: &Lease,
+    feed: FeedNumber,
+    shed: Watts,
+) -> Lead {
+    let facility = &policy.facility;
+    let feeds = facility.feeds();
     let candidates = facility.groups().iter().enumerate();
     let candidates = candidates
-        .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), widest))
+        .filter(|(number, _)| feeds.is_below(facility.group_feed(*number), feed))
         .map(|(_, group)| group);
     let candidates: Vec<&Group> =
         candidates.filter(|group| lease.accept_unverified || group.backs_firm()).collect();
@@ -483,11 +637,88 @@ mod tests {
         let others = [lease("x", "a", 45_000, 1000, 5000)];
         assert!(ask(&others, lease("y", "a", 45_000, 5060, 9000)).is_ok());
         let Err(Refusal::DoesNotFit { worst, .. }) =
-            ask(&others, lease("y", "a", 45_000, 5059, 9000))
+            ask(&others, lease("y", "a", 45_000, 4999, 9000))
         else {
             panic!("one second of overlap was taken")
         };
-        assert_eq!((worst.from, worst.to, worst.short()), (at(4999), at(5000), Watts(41_420)));
+        assert_eq!((worst.from, worst.to, worst.short()), (at(4939), at(5000), Watts(41_420)));
+    }
+
+    #[test]
+    fn a_tenant_that_renews_is_asked_for_the_larger_of_both() {
+        let others = [lease("x", "a", 45_000, 1000, 5000)];
+        for (watts, start) in [(45_000, 5000), (45_000, 5030), (20_000, 5000)] {
+            let admission = ask(&others, lease("y", "a", watts, start, 9000)).unwrap();
+            assert_eq!(admission.lease.follows, None);
+            let line = &admission.arithmetic[0];
+            assert_eq!((line.committed, line.asked), (Watts::ZERO, Watts(watts)));
+        }
+        let admission = ask(&others, lease("y", "a", 48_580, 5000, 9000)).unwrap();
+        let line = &admission.arithmetic[0];
+        assert_eq!((line.committed, line.asked), (Watts(45_000), Watts(3_580)));
+        let Err(Refusal::DoesNotFit { worst, .. }) =
+            ask(&others, lease("y", "a", 48_581, 5000, 9000))
+        else {
+            panic!("one watt too many was taken")
+        };
+        assert_eq!((worst.from, worst.to), (at(4940), at(5000)), "from when it is made ready");
+        assert_eq!((worst.committed, worst.asked), (Watts(45_000), Watts(3_581)));
+    }
+
+    /// What a tenant has already is free for it, so that it may renew until shortly before the end;
+    /// what it needs beyond must be shed first.
+    #[test]
+    fn a_renewal_may_be_asked_for_late() {
+        let others = [lease("x", "a", 45_000, 1000, 5000)];
+        let late = |watts, now| {
+            let asked = lease("y", "a", watts, 5000, 9000);
+            admit(&policy(), &Population::default(), &others, asked, at(now))
+        };
+        let admission = late(45_000, 4955).unwrap();
+        assert_eq!(admission.lead.total(), Duration::from_secs(45), "only the proof takes time");
+        assert!(matches!(late(45_000, 4956), Err(Refusal::TooLate { .. })));
+        // 48 kW take 3 kW more, by 4940: 6 s at 30 kW/min + 20 + 10 + 5 + 30 s.
+        assert!(late(48_000, 4869).is_ok());
+        assert!(matches!(late(48_000, 4870), Err(Refusal::TooLate { .. })));
+    }
+
+    fn other(id: &str, watts: i64, start: i64, end: i64) -> Lease {
+        Lease { tenant: "Other".to_owned(), ..lease(id, "a", watts, start, end) }
+    }
+
+    #[test]
+    fn another_tenant_is_made_ready_when_the_power_is_given_back() {
+        let others = [lease("x", "a", 45_000, 1000, 5000)];
+        // Both fit beside each other.
+        let both = ask(&others, other("y", 3_000, 5000, 9000)).unwrap().lease;
+        assert_eq!((both.follows.clone(), both.reserved_from()), (None, at(4940)));
+        let follows = |start| ask(&others, other("y", 45_000, start, 9000)).unwrap().lease;
+        for start in [5000, 5059] {
+            let lease = follows(start);
+            let follows = Follows { lease: "x".into(), ready_from: at(5000) };
+            assert_eq!((lease.follows.as_ref(), lease.reserved_from()), (Some(&follows), at(5000)));
+        }
+        assert_eq!(follows(5060).follows, None, "nothing overlaps");
+        assert!(ask(&others, other("y", 45_000, 4999, 9000)).is_err(), "both would draw");
+        assert!(ask(&others, other("y", 48_581, 5000, 9000)).is_err(), "alone it is too much");
+    }
+
+    /// As much of `ready_before` is kept as the feed can carry.
+    #[test]
+    fn of_several_leases_the_first_is_followed_whose_end_leaves_enough() {
+        let others = [
+            lease("u", "a", 10_000, 1000, 4950),
+            lease("v", "a", 10_000, 1000, 4960),
+            lease("w", "a", 10_000, 1000, 4970),
+        ];
+        let follows = |watts| {
+            let lease = ask(&others, other("y", watts, 5000, 9000)).unwrap().lease;
+            lease.follows.map(|follows| follows.lease.to_string())
+        };
+        assert_eq!(follows(18_580), None);
+        assert_eq!(follows(18_581).as_deref(), Some("u"));
+        assert_eq!(follows(38_580).as_deref(), Some("v"));
+        assert_eq!(follows(38_581).as_deref(), Some("w"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::commitment::Phase;
 use crate::core::{Answer, Command, LeaseFilter, LeasePlace, LeaseQuery};
 use crate::lease::LeaseRequest;
 use crate::reconcile::Handle;
-use crate::view::AdoptRequest;
+use crate::view::{AdoptRequest, AmendRequest};
 
 /// The maximum length of a request body, in bytes.
 const BODY: usize = 64 * 1024;
@@ -51,11 +51,11 @@ pub fn reads(handle: Handle) -> Router {
         .with_state(handle)
 }
 
-/// The routes that commit power, cancel leases and adopt machines. They require a token.
+/// The routes that commit power, cancel and amend leases, and adopt machines. They require a token.
 pub fn mutations(handle: Handle) -> Router {
     Router::new()
         .route("/v1/leases", post(commit))
-        .route("/v1/leases/{id}", delete(cancel))
+        .route("/v1/leases/{id}", delete(cancel).patch(amend))
         .route("/v1/machines/adopt", post(adopt))
         .route("/v1/machines/wake", post(wake))
         .layer(DefaultBodyLimit::max(BODY))
@@ -73,6 +73,7 @@ async fn ask(handle: &Handle, command: Command) -> Answered {
             (StatusCode::CREATED, [(header::LOCATION, place)], Json(answer)).into_response()
         }
         Answer::Lease(answer) => Json(answer).into_response(),
+        Answer::Amended(answer) => Json(answer).into_response(),
         Answer::Leases(answer) => Json(answer).into_response(),
         Answer::Plan(view) => Json(view).into_response(),
         Answer::Status(view) => Json(view).into_response(),
@@ -186,6 +187,8 @@ async fn commit(
 struct Cancel {
     #[serde(default)]
     force: bool,
+    #[serde(default)]
+    dry_run: bool,
 }
 
 async fn cancel(
@@ -193,8 +196,35 @@ async fn cancel(
     Path(id): Path<String>,
     query: Queried<Cancel>,
 ) -> Answered {
-    let Cancel { force } = read(query)?;
-    ask(&handle, Command::Cancel { lease: LeaseId::from(id), force }).await
+    let Cancel { force, dry_run } = read(query)?;
+    let lease = LeaseId::from(id);
+    let command = if dry_run {
+        Command::CancelDryRun { lease, force }
+    } else {
+        Command::Cancel { lease, force }
+    };
+    ask(&handle, command).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Amend {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn amend(
+    State(handle): State<Handle>,
+    Path(id): Path<String>,
+    query: Queried<Amend>,
+    ApiJson(request): ApiJson<AmendRequest>,
+) -> Answered {
+    let Amend { dry_run } = read(query)?;
+    let end = request.end.parse().map_err(|_| {
+        let shown: String = request.end.chars().take(80).collect();
+        ApiError::bad("end", &format!("{shown:?} is no RFC 3339 time with an offset"))
+    })?;
+    ask(&handle, Command::Amend { lease: LeaseId::from(id), end, dry_run }).await
 }
 
 async fn adopt(State(handle): State<Handle>, ApiJson(request): ApiJson<AdoptRequest>) -> Answered {

@@ -2,6 +2,7 @@
 //! time go in, outputs come out, and the same inputs at the same times give the same outputs.
 //! [`crate::reconcile`] reads the clock, takes reports and commands, and carries the outputs out.
 
+mod amendments;
 mod blame;
 mod commands;
 mod drivers;
@@ -42,7 +43,7 @@ use crate::load::Corrections;
 use crate::plan::{self, Chosen, Fleet, Plan, Selection};
 use crate::plausible::Plausibility;
 use crate::policy::Policy;
-use crate::view::FileNotice;
+use crate::view::{AmendmentAnswer, FileNotice};
 use drivers::Drivers;
 use evidence::Counted;
 use excess::Excess;
@@ -162,6 +163,8 @@ pub struct Core {
     excess: Excess,
     /// The machines that waiting commands asked to adopt, by the number of the command.
     adopting: BTreeMap<u64, BTreeSet<MachineId>>,
+    /// The leases that waiting commands change, and their answers, by the number of the command.
+    amending: BTreeMap<u64, (LeaseId, Box<AmendmentAnswer>)>,
     /// By how much the meters correct the figures of the policy.
     corrections: Corrections,
     /// What is thought of the meters.
@@ -235,6 +238,7 @@ impl Core {
             drivers: Drivers::default(),
             excess: Excess::default(),
             adopting: BTreeMap::new(),
+            amending: BTreeMap::new(),
             recorded: Some(state.selection.clone()),
             state,
             head,

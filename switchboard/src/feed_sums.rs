@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
+use crate::reservation::{Reservation, reservations};
 
 /// The sums. [`FeedSums::take_leases`] and [`FeedSums::set_active`] say what is committed,
 /// [`FeedSums::read`] brings the sums to the present time.
@@ -30,8 +31,9 @@ struct Counted {
     /// `None` if the policy has no such feed any more: the lease then counts nowhere.
     feed: Option<FeedNumber>,
     gross: Watts,
-    from: Timestamp,
-    to: Timestamp,
+    reservation: Reservation,
+    /// The leases whose power it takes over when they end.
+    takes_from: Vec<LeaseId>,
     meter: Option<MeterId>,
     active: bool,
     /// Whether the lease is in the sums of power that its own meter does not show.
@@ -93,11 +95,26 @@ impl FeedSums {
         self.unmetered[feed]
     }
 
+    /// What active leases reserve whose power `lease` takes over when they end, as far as no fresh meter
+    /// of their own shows what they draw.
+    pub(crate) fn renewed(&self, lease: &LeaseId, trusts: impl Fn(&LeaseId) -> bool) -> Watts {
+        let counted = self.leases.get(lease).into_iter().flat_map(|counted| &counted.takes_from);
+        let active = counted.filter(|other| trusts(other)).filter_map(|id| self.leases.get(id));
+        active.filter(|other| other.unmetered).map(|other| other.gross).sum()
+    }
+
+    /// The lease of the same tenant whose power `lease` takes over; of several, the last to end.
+    pub(crate) fn renews(&self, lease: &LeaseId) -> Option<&LeaseId> {
+        self.leases.get(lease)?.takes_from.first()
+    }
+
     /// Makes `open` the leases that count. A lease that is new is not active yet.
     pub(crate) fn take_leases(&mut self, feeds: &Feeds, open: &[Lease]) {
         let mut before = std::mem::take(&mut self.leases);
-        for lease in open {
-            let counted = Counted::of(feeds, lease);
+        let reservations = reservations(&open.iter().collect::<Vec<_>>());
+        for (lease, reservation) in open.iter().zip(reservations) {
+            let takes_from = reservation.takes_from().map(|other| open[other].id.clone()).collect();
+            let counted = Counted::of(feeds, lease, reservation, takes_from);
             let counted = match before.remove(&lease.id) {
                 Some(old) if old.is_same_lease(&counted) => old,
                 Some(old) => {
@@ -152,7 +169,7 @@ impl FeedSums {
     }
 
     fn add(&mut self, feeds: &Feeds, id: &LeaseId, mut counted: Counted) -> Counted {
-        self.reserve(feeds, &counted, counted.gross);
+        self.reserve(feeds, &counted, 1);
         if let Some(meter) = &counted.meter {
             let tenant = self.tenants.entry(meter.clone()).or_insert_with(Tenant::new);
             tenant.leases.push(id.clone());
@@ -163,7 +180,7 @@ impl FeedSums {
     }
 
     fn remove(&mut self, feeds: &Feeds, id: &LeaseId, counted: &Counted) {
-        self.reserve(feeds, counted, Watts(-counted.gross.0));
+        self.reserve(feeds, counted, -1);
         if let Some(tenant) = counted.meter.as_ref().and_then(|meter| self.tenants.get_mut(meter)) {
             tenant.leases.retain(|lease| lease != id);
             tenant.count_anew();
@@ -173,20 +190,29 @@ impl FeedSums {
         }
     }
 
-    fn reserve(&mut self, feeds: &Feeds, counted: &Counted, watts: Watts) {
+    /// Adds what a lease reserves `times` times.
+    fn reserve(&mut self, feeds: &Feeds, counted: &Counted, times: i64) {
+        let until = counted.reservation.until();
         for &feed in counted.path(feeds) {
-            self.reserved[feed].add(counted.from, counted.to, watts);
+            for (from, more) in counted.reservation.rises() {
+                self.reserved[feed].add(from, until, Watts(more.0 * times));
+            }
         }
     }
 }
 
 impl Counted {
-    fn of(feeds: &Feeds, lease: &Lease) -> Self {
+    fn of(
+        feeds: &Feeds,
+        lease: &Lease,
+        reservation: Reservation,
+        takes_from: Vec<LeaseId>,
+    ) -> Self {
         Self {
             feed: feeds.number(&lease.feed),
             gross: lease.gross,
-            from: lease.reserved_from(),
-            to: lease.ends(),
+            reservation,
+            takes_from,
             meter: lease.meter.clone(),
             active: false,
             unmetered: false,
@@ -195,16 +221,13 @@ impl Counted {
 
     /// Whether both are the same lease, active or not.
     fn is_same_lease(&self, other: &Self) -> bool {
-        (self.feed, self.gross, self.from, self.to, &self.meter)
-            == (other.feed, other.gross, other.from, other.to, &other.meter)
+        (self.feed, self.gross, &self.meter, &self.takes_from)
+            == (other.feed, other.gross, &other.meter, &other.takes_from)
+            && self.reservation.is_alike(&other.reservation)
     }
 
     fn path<'f>(&self, feeds: &'f Feeds) -> &'f [FeedNumber] {
         self.feed.map_or(&[], |feed| feeds.path(feed))
-    }
-
-    fn reserves(&self, at: Timestamp) -> bool {
-        self.from <= at && at < self.to
     }
 }
 
@@ -254,7 +277,8 @@ impl Tenant {
         // The sum of the leases at and below a feed that reserve now.
         let mut rented: BTreeMap<FeedNumber, Watts> = BTreeMap::new();
         for counted in self.leases.iter().filter_map(|lease| leases.get(lease)) {
-            for edge in [counted.from, counted.to] {
+            let rises = counted.reservation.rises().map(|(at, _)| at);
+            for edge in rises.chain([counted.reservation.until()]) {
                 if edge <= wall {
                     self.same_from = self.same_from.max(edge);
                 } else {
@@ -262,8 +286,7 @@ impl Tenant {
                 }
             }
             for &feed in counted.path(feeds) {
-                *rented.entry(feed).or_default() +=
-                    if counted.reserves(wall) { counted.gross } else { Watts::ZERO };
+                *rented.entry(feed).or_default() += counted.reservation.at(wall);
             }
         }
         let Some(reading) = self.reading else { return };

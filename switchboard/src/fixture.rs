@@ -153,6 +153,7 @@ pub(crate) fn lease(id: &str, feed: &str, watts: i64, start: i64, end: i64) -> L
         accept_unverified: false,
         meter: None,
         cancelled_at: None,
+        follows: None,
     }
 }
 

@@ -47,13 +47,28 @@ pub struct Lease {
     /// When the lease was cancelled, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
+    /// The lease of another tenant whose power it gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
+}
+
+/// Another tenant's lease at the same feed that ends while this one would be made ready, where the
+/// feeds cannot carry both. The power cannot be proven free while the other tenant draws it, so the
+/// lease is made ready only from then on. Admission decides it, and it never changes again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follows {
+    pub lease: LeaseId,
+    /// When the other lease ends: at this lease's start or before.
+    pub ready_from: Timestamp,
 }
 
 impl Lease {
-    /// The time from which the lease's power must be kept free: `ready_before` ahead of the start.
+    /// The time from which the lease's power must be kept free: `ready_before` ahead of the start, or
+    /// when the lease ends that it follows, if that is later.
     #[must_use]
     pub fn reserved_from(&self) -> Timestamp {
-        earlier(self.start, self.ready_before)
+        let ready_from = earlier(self.start, self.ready_before);
+        self.follows.as_ref().map_or(ready_from, |follows| follows.ready_from.max(ready_from))
     }
 
     /// When the lease's power is given back: at its end, or when it was cancelled.
@@ -127,7 +142,7 @@ pub struct BadRequest {
 }
 
 /// The maximum length of a lease. More than a hundred years is a typing error.
-const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
+pub(crate) const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 /// The maximum of `ready_before`. More than a year is a typing error.
 const LONGEST_READY_BEFORE: Duration = Duration::from_hours(366 * 24);
 /// The maximum length of a name: longer ones do not fit a table.
@@ -180,6 +195,7 @@ impl LeaseRequest {
                 accept_unverified: accept_unverified?,
                 meter: meter?,
                 cancelled_at: None,
+                follows: None,
             })
         };
         match lease() {

@@ -52,6 +52,14 @@ pub enum Event {
         /// The phase in which the lease was.
         phase: Phase,
     },
+    /// The end of a lease was changed.
+    LeaseAmended {
+        lease: LeaseId,
+        end: Timestamp,
+        end_before: Timestamp,
+        /// The arithmetic of the time that was added; empty if the lease was shortened.
+        arithmetic: Vec<Line>,
+    },
     /// A plan was sent out.
     Decided {
         number: Generation,
@@ -149,6 +157,7 @@ impl Event {
             Self::Opened { .. } => "opened",
             Self::LeaseCommitted { .. } => "lease_committed",
             Self::LeaseCancelled { .. } => "lease_cancelled",
+            Self::LeaseAmended { .. } => "lease_amended",
             Self::Decided { .. } => "decided",
             Self::CommitmentMoved { .. } => "commitment_moved",
             Self::Unverified { .. } => "unverified",

@@ -24,6 +24,7 @@ pub mod plausible;
 pub mod policy;
 pub mod reconcile;
 pub mod reload;
+mod reservation;
 mod shortage;
 #[cfg(feature = "simulate")]
 pub mod simulate;

@@ -80,6 +80,7 @@ fn worth_telling(event: &Event) -> Option<Event> {
             origin: None,
         }),
         Event::LeaseCancelled { .. }
+        | Event::LeaseAmended { .. }
         | Event::CommitmentMoved { .. }
         | Event::Unverified { .. }
         | Event::Unconfirmed { .. }
@@ -105,6 +106,9 @@ fn tell(event: &Event, core: &Core) {
         ),
         Event::LeaseCancelled { lease, cancelled_at, phase } => {
             info!(%lease, at = %cancelled_at, state = phase.as_str(), "lease cancelled");
+        }
+        Event::LeaseAmended { lease, end, end_before, .. } => {
+            info!(%lease, %end, before = %end_before, "lease amended");
         }
         Event::CommitmentMoved { lease, from, to, why, figures } => {
             let (machines, down) = core.machines_of(lease);

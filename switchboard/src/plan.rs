@@ -29,6 +29,7 @@ use crate::admit::{Lead, ramp_time, shed_time};
 use crate::facility::{Facility, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
+use crate::reservation::reservations;
 use counts::Input;
 pub(crate) use counts::wanted;
 pub(crate) use merit::order;
@@ -263,12 +264,14 @@ pub fn plan(
     let mut units = Units::new(policy, fleet, &held, now);
     let off = assign::off_now(&mut units, leases, now);
     let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
+    let reservations = reservations(&leases.iter().collect::<Vec<_>>());
     let input = Input {
         policy,
         cohorts: &cohorts,
         pauses: &pauses,
         off: &off,
         leases,
+        reservations: &reservations,
         fixed: &fixed,
         starving: &fleet.population.starving,
         now,

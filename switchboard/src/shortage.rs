@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
+use crate::reservation::reservations;
 use crate::view::Shortage;
 
 /// The power that the known machines below one feed can free, and the number of these machines.
@@ -38,6 +39,15 @@ struct Running {
     firm: Watts,
     /// The number of leases that accept starved machines.
     unverified: u32,
+}
+
+/// What a lease reserves changes. At one instant, leases take over power before others end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    at: Timestamp,
+    ends: bool,
+    lease: usize,
+    watts: Watts,
 }
 
 /// The feeds, with the power that their known machines can free.
@@ -109,24 +119,30 @@ impl<'a> Supply<'a> {
         let open = |lease: &&Lease| lease.reserved_from() < lease.ends() && now < lease.ends();
         let mut leases: Vec<&Lease> = leases.into_iter().filter(open).collect();
         leases.sort_by(|a, b| (a.reserved_from(), &a.id).cmp(&(b.reserved_from(), &b.id)));
+        let reservations = reservations(&leases);
         let mut running = PerFeed::all(self.feeds, Running::default());
-        let mut ends: BinaryHeap<Reverse<(Timestamp, usize)>> = BinaryHeap::new();
+        let mut changes: BinaryHeap<Reverse<Change>> = BinaryHeap::new();
         let mut shortages = BTreeMap::new();
-        for (number, lease) in leases.iter().enumerate() {
+        for (number, (lease, reservation)) in leases.iter().zip(&reservations).enumerate() {
             let begins = lease.reserved_from().max(now);
-            while let Some(&Reverse((end, over))) = ends.peek()
-                && end <= begins
+            while let Some(&Reverse(change)) = changes.peek()
+                && change.at <= begins
             {
-                ends.pop();
-                self.count(&mut running, leases[over], false);
+                changes.pop();
+                self.change(&mut running, &leases, change);
             }
-            self.count(&mut running, lease, true);
-            ends.push(Reverse((lease.ends(), number)));
-            // A lease lacks most when it begins: leases that begin later are short themselves, and
-            // leases that end only relieve it.
+            self.begin(&mut running, lease, reservation.at(begins));
+            for (at, more) in reservation.rises().filter(|(at, _)| *at > begins) {
+                changes.push(Reverse(Change { at, ends: false, lease: number, watts: more }));
+            }
+            let (at, watts) = (lease.ends(), Watts(-reservation.last().0));
+            changes.push(Reverse(Change { at, ends: true, lease: number, watts }));
+            // A lease lacks most when it begins: leases that begin later are short themselves,
+            // leases that end only relieve it, and what it takes over from one of them was needed
+            // before, too.
             let firm = !lease.accept_unverified;
             let Some((node, missing)) = self.worst(lease, firm, &running) else { continue };
-            let to = self.relieved(&leases, &ends, lease, node, &running);
+            let to = self.relieved(&leases, &changes, lease, node, &running);
             let shortage = self.shortage(node, firm, missing, begins, Some(to));
             shortages.insert(lease.id.clone(), shortage);
         }
@@ -147,11 +163,13 @@ impl<'a> Supply<'a> {
             .into_iter()
             .filter(|lease| at < lease.ends() && self.feeds.carries(node, &lease.feed))
             .collect();
+        let reservations = reservations(&here);
         let lacks = |at: Timestamp| {
             let mut running = PerFeed::all(self.feeds, Running::default());
             here.iter()
-                .filter(|lease| lease.reserves(at))
-                .for_each(|lease| self.count(&mut running, lease, true));
+                .zip(&reservations)
+                .filter(|(lease, _)| lease.reserves(at))
+                .for_each(|(lease, reserved)| self.begin(&mut running, lease, reserved.at(at)));
             self.lacks(node, false, &running) > Watts::ZERO
         };
         let mut ends: Vec<Timestamp> = here.iter().map(|lease| lease.ends()).collect();
@@ -162,15 +180,27 @@ impl<'a> Supply<'a> {
         Some(self.shortage(node, firm, missing, at, to))
     }
 
-    fn count(&self, running: &mut PerFeed<Running>, lease: &Lease, begins: bool) {
-        let watts = if begins { lease.gross } else { Watts(-lease.gross.0) };
+    /// A lease begins with `watts`.
+    fn begin(&self, running: &mut PerFeed<Running>, lease: &Lease, watts: Watts) {
         for &node in self.feeds.path_of(&lease.feed) {
-            let sum = &mut running[node];
-            sum.all += watts;
-            match (lease.accept_unverified, begins) {
-                (false, _) => sum.firm += watts,
-                (true, true) => sum.unverified += 1,
-                (true, false) => sum.unverified -= 1,
+            running[node].unverified += u32::from(lease.accept_unverified);
+        }
+        self.count(running, lease, watts);
+    }
+
+    fn change(&self, running: &mut PerFeed<Running>, leases: &[&Lease], change: Change) {
+        let lease = leases[change.lease];
+        for &node in self.feeds.path_of(&lease.feed) {
+            running[node].unverified -= u32::from(lease.accept_unverified && change.ends);
+        }
+        self.count(running, lease, change.watts);
+    }
+
+    fn count(&self, running: &mut PerFeed<Running>, lease: &Lease, watts: Watts) {
+        for &node in self.feeds.path_of(&lease.feed) {
+            running[node].all += watts;
+            if !lease.accept_unverified {
+                running[node].firm += watts;
             }
         }
     }
@@ -208,21 +238,21 @@ impl<'a> Supply<'a> {
     fn relieved(
         &self,
         leases: &[&Lease],
-        ends: &BinaryHeap<Reverse<(Timestamp, usize)>>,
+        changes: &BinaryHeap<Reverse<Change>>,
         lease: &Lease,
         node: FeedNumber,
         running: &PerFeed<Running>,
     ) -> Timestamp {
         let mut running = running.clone();
-        let mut coming: Vec<(Timestamp, usize)> = ends.iter().map(|Reverse(end)| *end).collect();
+        let mut coming: Vec<Change> = changes.iter().map(|Reverse(change)| *change).collect();
         coming.sort_unstable();
-        for (end, over) in coming {
-            if end >= lease.ends() {
+        for change in coming {
+            if change.at >= lease.ends() {
                 break;
             }
-            self.count(&mut running, leases[over], false);
+            self.change(&mut running, leases, change);
             if self.lacks(node, !lease.accept_unverified, &running) == Watts::ZERO {
-                return end;
+                return change.at;
             }
         }
         lease.ends()

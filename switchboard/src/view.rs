@@ -15,8 +15,8 @@ mod shortage;
 mod site;
 
 pub use lease::{
-    AdmissionAnswer, BreachView, LeadView, LeaseAnswer, LeasePlanView, LeaseView, LeasesAnswer,
-    LineView,
+    AdmissionAnswer, AmendRequest, AmendmentAnswer, BreachView, LeadView, LeaseAnswer,
+    LeasePlanView, LeaseView, LeasesAnswer, LineView,
 };
 pub use plan::{PlanBody, PlanView, RoomView, StepView};
 pub use problem::{ErrorAnswer, ErrorView, MistakeView};

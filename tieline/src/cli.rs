@@ -344,7 +344,33 @@ pub enum LeaseCommand {
         /// Cancel it even while it is active.
         #[arg(long)]
         force: bool,
+        /// Show what would be decided, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
+    /// Have a lease end later.
+    ///
+    /// Refused, with the arithmetic, when a feed cannot carry it for that time.
+    #[command(after_help = TIMES, override_usage = "tieline lease extend <ID> <--until <TIME>|--by <DURATION>> [OPTIONS]")]
+    Extend(Amendment),
+    /// Have a lease end earlier.
+    #[command(after_help = TIMES, override_usage = "tieline lease shorten <ID> <--until <TIME>|--by <DURATION>> [OPTIONS]")]
+    Shorten(Amendment),
+}
+
+#[derive(Debug, Args)]
+pub struct Amendment {
+    /// Name of the lease.
+    pub id: String,
+    /// When it is to end.
+    #[arg(long, value_name = "TIME", required_unless_present = "by", conflicts_with = "by")]
+    pub until: Option<String>,
+    /// By how much its end is moved, such as 2h.
+    #[arg(long, value_name = "DURATION")]
+    pub by: Option<String>,
+    /// Show what would be decided, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -90,6 +90,15 @@ impl Client {
         self.answer(self.with_token(request).send(body.to_string()), url)
     }
 
+    /// Sends a `PATCH`.
+    ///
+    /// # Errors When the process does not answer.
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let url = format!("{}{path}", self.url);
+        let request = self.agent.patch(&url).content_type("application/json");
+        self.answer(self.with_token(request).send(body.to_string()), url)
+    }
+
     /// Sends a `DELETE`.
     ///
     /// # Errors When the process does not answer.

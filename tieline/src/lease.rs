@@ -1,7 +1,8 @@
-//! `tieline lease`: commits, shows and cancels leases over the API of a running process. The texts
+//! `tieline lease`: commits, shows, changes and cancels leases over the API of a running process. The texts
 //! are in `words`.
 
 mod add;
+mod amend;
 mod refusal;
 mod words;
 
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::figures::counted;
 use crate::output::{print, width};
 use crate::times::Shown;
+use amend::Direction;
 pub(crate) use words::{arithmetic, shortage};
 
 /// Carries out the command.
@@ -28,7 +30,11 @@ pub fn lease(server: &Server, command: LeaseCommand) -> Result<(), Failure> {
         LeaseCommand::Add(add) => add::add(&client, &add, server.json),
         LeaseCommand::List { all } => list(&client, all, server.json),
         LeaseCommand::Show { id } => show(&client, &id, server.json),
-        LeaseCommand::Cancel { id, force } => cancel(&client, &id, force, server.json),
+        LeaseCommand::Cancel { id, force, dry_run } => {
+            cancel(&client, &id, (force, dry_run), server.json)
+        }
+        LeaseCommand::Extend(to) => amend::amend(&client, &to, Direction::Later, server.json),
+        LeaseCommand::Shorten(to) => amend::amend(&client, &to, Direction::Earlier, server.json),
     }
 }
 
@@ -80,7 +86,12 @@ fn show(client: &Client, id: &str, as_json: bool) -> Result<(), Failure> {
     print(&words::show(&answer, &Shown::new(&answer.timezone), width()))
 }
 
-fn cancel(client: &Client, id: &str, force: bool, as_json: bool) -> Result<(), Failure> {
+fn cancel(
+    client: &Client,
+    id: &str,
+    (force, dry_run): (bool, bool),
+    as_json: bool,
+) -> Result<(), Failure> {
     let path = format!("/v1/leases/{}", encode(id));
     let before: LeaseAnswer = client.require_of_switchboard(&path)?.read()?;
     let shown = Shown::new(&before.timezone);
@@ -90,7 +101,8 @@ fn cancel(client: &Client, id: &str, force: bool, as_json: bool) -> Result<(), F
             false => print(&over),
         };
     }
-    let answer = client.delete(&format!("{path}?force={force}"))?;
+    let dry = if dry_run { "&dry_run=true" } else { "" };
+    let answer = client.delete(&format!("{path}?force={force}{dry}"))?;
     if answer.is_error() {
         let error = answer.error();
         return Err(match error.code.as_str() {
@@ -104,7 +116,7 @@ fn cancel(client: &Client, id: &str, force: bool, as_json: bool) -> Result<(), F
     if as_json {
         return print(&answer.text);
     }
-    print(&cancelled(&before.lease))
+    print(&cancelled(&before.lease, dry_run))
 }
 
 /// The message for a lease that can no longer be cancelled.
@@ -131,14 +143,20 @@ fn over(lease: &LeaseView, shown: &Shown) -> Option<String> {
     })
 }
 
-/// The message for a lease that was cancelled just now; `before` is its state before.
-fn cancelled(before: &LeaseView) -> String {
-    let back = if before.state >= Phase::Shedding && !before.machines_by_state.is_empty() {
-        "its machines come back to mining"
-    } else {
-        "no machine had gone for it"
-    };
-    format!("lease {} is cancelled; {back}", before.id)
+/// The message for a lease that was cancelled just now, or would be; `before` is its state before.
+fn cancelled(before: &LeaseView, dry_run: bool) -> String {
+    let has_machines = before.state >= Phase::Shedding && !before.machines_by_state.is_empty();
+    let id = &before.id;
+    match (dry_run, has_machines) {
+        (false, true) => format!("lease {id} is cancelled; its machines come back to mining"),
+        (false, false) => format!("lease {id} is cancelled; no machine had gone for it"),
+        (true, true) => format!(
+            "lease {id} would be cancelled; its machines would come back to mining. Nothing was changed"
+        ),
+        (true, false) => format!(
+            "lease {id} would be cancelled; no machine has gone for it. Nothing was changed"
+        ),
+    }
 }
 
 #[cfg(test)]

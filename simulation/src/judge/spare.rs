@@ -55,11 +55,15 @@ pub(super) fn spare(history: &History<'_>, feed: &FeedId, lease: &LeaseId) -> Se
 }
 
 /// Whether two leases need their power at one time, by what was promised by `at`. One that ends before
-/// the other's power is reserved hands its machines on.
+/// the other's power is reserved hands its machines on. All leases are one tenant's: at the same feed,
+/// what the tenant has by one lease serves the next one, too.
 fn overlaps(lease: Option<&Lease<'_>>, other: &Lease<'_>, at: Duration) -> bool {
     let lease = lease.and_then(|lease| lease.promise(at));
     let Some((lease, other)) = lease.zip(other.promise(at)) else { return true };
-    let from = |promise: &Promise| promise.start.saturating_sub(promise.ready_before);
+    let renews = lease.feed == other.feed;
+    let ready_before =
+        |promise: &Promise| if renews { Duration::ZERO } else { promise.ready_before };
+    let from = |promise: &Promise| promise.start.saturating_sub(ready_before(promise));
     from(lease) < other.end && from(other) < lease.end
 }
 

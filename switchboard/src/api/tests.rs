@@ -107,6 +107,38 @@ async fn a_lease_is_committed_shown_and_cancelled_and_survives_in_the_ledger() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_lease_is_moved_durably_and_a_dry_run_moves_nothing() {
+    let served = Served::new();
+    let (_, lease) = served.call("POST", "/v1/leases", Some(&body("n-7", 20.0)), &[]).await;
+    let end: jiff::Timestamp = lease["end"].as_str().unwrap().parse().unwrap();
+    let later = crate::lease::later(end, std::time::Duration::from_secs(3600));
+    let request = json!({ "end": later }).to_string();
+    let dry = "/v1/leases/n-7?dry_run=true";
+    let (status, said) = served.call("PATCH", dry, Some(&request), &[]).await;
+    assert_eq!((status, &said["end"], &said["end_before"]), (200, &json!(later), &json!(end)));
+    assert_eq!(served.call("GET", "/v1/leases/n-7", None, &[]).await.1["end"], json!(end));
+    let (status, done) = served.call("PATCH", "/v1/leases/n-7", Some(&request), &[]).await;
+    assert_eq!((status, &done), (200, &said));
+    let (status, again) = served.call("PATCH", "/v1/leases/n-7", Some(&request), &[]).await;
+    assert_eq!((status, &again["end_before"]), (200, &json!(later)));
+    for (path, request, want) in [
+        ("/v1/leases/n-7", json!({ "end": "2020-01-01T00:00:00Z" }), (409, "cancel_instead")),
+        ("/v1/leases/n-7", json!({ "end": "soon" }), (400, "bad_request")),
+        ("/v1/leases/nobody", json!({ "end": later }), (404, "unknown_lease")),
+    ] {
+        let (status, answer) = served.call("PATCH", path, Some(&request.to_string()), &[]).await;
+        assert_eq!((status, answer["error"]["code"].as_str().unwrap()), want, "{answer}");
+    }
+    let (status, said) = served.call("DELETE", dry, None, &[]).await;
+    assert_eq!((status, said["cancelled_at"].is_string()), (200, true), "{said}");
+    let dir = served.close().await;
+    verify(&dir.path().join("ledger.db"), None).unwrap();
+    let (_, state) = SqliteLedger::open(&dir.path().join("ledger.db"), at(0)).unwrap();
+    let lease = &state.leases["n-7"].lease;
+    assert_eq!((lease.end, lease.cancelled_at), (later, None));
+}
+
+#[tokio::test]
 async fn leases_come_in_pages() {
     let served = Served::new();
     for id in ["n-1", "n-2", "n-3"] {

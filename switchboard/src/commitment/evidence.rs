@@ -22,6 +22,10 @@ pub struct Figure {
     /// this much.
     #[serde(default)]
     pub unmetered: Watts,
+    /// What the same tenant has already by a lease that this one renews, and no meter of its own
+    /// shows. It counts as free.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub renewed: Watts,
     /// When the meter measured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
@@ -40,7 +44,7 @@ impl Figure {
     /// Watts that are not proven to be free, as far as is known.
     #[must_use]
     pub fn missing(&self) -> Option<Watts> {
-        self.headroom.map(|headroom| self.needed.saturating_sub(headroom))
+        self.headroom.map(|headroom| self.needed.saturating_sub(headroom + self.renewed))
     }
 
     /// Watts that are missing for certain, even if tenants without a meter draw all they may.
@@ -55,12 +59,21 @@ impl std::fmt::Display for Figure {
         let (feed, needed) = (&self.feed, kilowatts(self.needed));
         match (self.headroom, &self.doubt) {
             (Some(headroom), _) => {
-                write!(f, "headroom {} of {needed} at {feed}", kilowatts(headroom))
+                write!(f, "headroom {} of {needed} at {feed}", kilowatts(headroom))?;
+                if self.renewed > Watts::ZERO {
+                    write!(f, ", {} of it rented already", kilowatts(self.renewed))?;
+                }
+                Ok(())
             }
             (None, Some(doubt)) => write!(f, "{doubt}, {needed} needed at {feed}"),
             (None, None) => write!(f, "the meter of {feed} is silent, {needed} needed"),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(watts: &Watts) -> bool {
+    *watts == Watts::ZERO
 }
 
 /// Who holds the timeline that frees a lease's power.
@@ -176,7 +189,9 @@ impl Evidence {
         if !self.metered {
             return "no meter measures its feed".to_owned();
         }
-        let spare = |figure: &&Figure| figure.headroom.map(|headroom| headroom - figure.needed);
+        let spare = |figure: &&Figure| {
+            figure.headroom.map(|headroom| headroom + figure.renewed - figure.needed)
+        };
         match self.figures.iter().min_by_key(spare) {
             Some(figure) => figure.to_string(),
             None => "no meter measures its feed".to_owned(),

@@ -134,6 +134,7 @@ mod tests {
             headroom: Some(Watts(headroom)),
             needed: Watts(1_500_000),
             unmetered: Watts::ZERO,
+            renewed: Watts::ZERO,
             taken_at: None,
             doubt: None,
             is_implausible: false,

@@ -19,6 +19,7 @@ fn evidence(headroom: Option<i64>) -> Evidence {
         headroom: headroom.map(Watts),
         needed: Watts(20_000),
         unmetered: Watts::ZERO,
+        renewed: Watts::ZERO,
         taken_at: None,
         doubt: None,
         is_implausible: false,

@@ -1,6 +1,7 @@
 //! The commands of people and programs, and their answers. A change is answered when it is durable;
 //! a refusal writes nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,8 +19,8 @@ use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Event, Origin, WriteError};
 use crate::policy::Policy;
 use crate::view::{
-    AdmissionAnswer, AdoptedAnswer, FeedsAnswer, FileNotice, HeadAnswer, LeaseAnswer, LeasesAnswer,
-    MachinesAnswer, PlanView, StatusView,
+    AdmissionAnswer, AdoptedAnswer, AmendmentAnswer, FeedsAnswer, FileNotice, HeadAnswer,
+    LeaseAnswer, LeasesAnswer, MachinesAnswer, PlanView, StatusView,
 };
 use crate::words::when;
 
@@ -35,6 +36,18 @@ pub enum Command {
         lease: LeaseId,
         /// Whether to cancel it although it is active.
         force: bool,
+    },
+    /// What cancelling a lease would answer. Nothing is changed.
+    CancelDryRun {
+        lease: LeaseId,
+        force: bool,
+    },
+    /// Have a lease end at another time. The same end again changes nothing.
+    Amend {
+        lease: LeaseId,
+        end: Timestamp,
+        /// Whether to answer only what would be, and change nothing.
+        dry_run: bool,
     },
     Leases(LeaseQuery),
     Lease(LeaseId),
@@ -90,6 +103,8 @@ pub enum Answer {
     /// The lease is committed, durably.
     Committed(Box<LeaseAnswer>),
     Lease(Box<LeaseAnswer>),
+    /// The lease has another end, durably, or would have.
+    Amended(Box<AmendmentAnswer>),
     Leases(LeasesAnswer),
     Plan(Box<PlanView>),
     /// The state of the whole site.
@@ -140,6 +155,15 @@ pub enum Refused {
         ended: String,
         phase: Phase,
     },
+    /// The lease is over, so that its end cannot be changed.
+    #[error("lease {lease} ended at {ended} and is {}: commit a new one", .phase.as_str())]
+    LeaseEnded { lease: LeaseId, ended: String, phase: Phase },
+    /// The new end leaves nothing of the lease.
+    #[error("lease {lease} cannot end at {end}: {why}; to give its power back now, cancel it")]
+    CancelInstead { lease: LeaseId, end: String, why: String },
+    /// Another change of the lease is not durable yet.
+    #[error("another change of lease {0} is being written")]
+    ChangePending(LeaseId),
     /// There are too many open leases.
     #[error("{limit} leases are open, which is the most there may be")]
     TooManyLeases {
@@ -195,6 +219,10 @@ impl Core {
             }),
             Command::Commit(request, key) => self.commit(number, &request, key, wall),
             Command::Cancel { lease, force } => self.cancel(number, &lease, force, wall),
+            Command::CancelDryRun { lease, force } => Some(self.cancel_dry_run(&lease, force)),
+            Command::Amend { lease, end, dry_run } => {
+                self.amend(number, &lease, end, dry_run, wall)
+            }
             Command::Leases(query) => Some(Answer::Leases(self.leases_answer(&query))),
             Command::Lease(id) => Some(self.committed(&id, false)),
             Command::Plan => Some(Answer::Plan(Box::new(self.plan_view()))),
@@ -227,12 +255,23 @@ impl Core {
     }
 
     /// The open leases and those being written: a new lease must fit beside them.
-    pub(super) fn promised(&self) -> Vec<&Lease> {
+    pub(super) fn promised(&self) -> Vec<Cow<'_, Lease>> {
         let pending = self.outbox.pending().filter_map(|event| match event {
             Event::LeaseCommitted { lease, .. } => Some(lease),
             _ => None,
         });
-        self.leases.iter().chain(pending).collect()
+        let mut promised: Vec<Cow<'_, Lease>> =
+            self.leases.iter().chain(pending).map(Cow::Borrowed).collect();
+        for event in self.outbox.pending() {
+            // What is given back stays promised until that is durable.
+            if let Event::LeaseAmended { lease, end, end_before, .. } = event
+                && end > end_before
+                && let Some(longer) = promised.iter_mut().find(|other| other.id == *lease)
+            {
+                longer.to_mut().end = *end;
+            }
+        }
+        promised
     }
 
     fn judge(&self, request: &LeaseRequest, wall: Timestamp) -> Result<Admission, Refused> {
@@ -258,7 +297,7 @@ impl Core {
         Ok(admit::admit(
             &self.policy,
             &self.fleet.population,
-            promised.iter().copied(),
+            promised.iter().map(|lease| &**lease),
             lease,
             wall,
         )?)
@@ -314,28 +353,38 @@ impl Core {
         force: bool,
         wall: Timestamp,
     ) -> Option<Answer> {
+        let phase = match self.may_cancel(id, force) {
+            Ok(Some(phase)) => phase,
+            // A repeated cancellation gets the same answer again.
+            Ok(None) => return Some(self.committed(id, false)),
+            Err(refused) => return Some(Answer::Refused(refused)),
+        };
+        let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: self.schedule, phase };
+        self.queue(event, wall, Some(number));
+        None
+    }
+
+    /// The phase in which a lease would be cancelled; `None` if it was cancelled before.
+    pub(super) fn may_cancel(&self, id: &LeaseId, force: bool) -> Result<Option<Phase>, Refused> {
         let Some(standing) = self.state.leases.get(id) else {
-            return Some(Answer::Refused(Refused::UnknownLease(id.clone())));
+            return Err(Refused::UnknownLease(id.clone()));
         };
         let phase = self.commitments.get(id).map_or(standing.phase, |commitment| commitment.phase);
-        // A repeated cancellation gets the same answer again.
         if standing.lease.cancelled_at.is_some() {
-            return Some(self.committed(id, false));
+            return Ok(None);
         }
         if phase >= Phase::Releasing {
             let (lease, ended) =
                 (id.clone(), when(standing.lease.end, self.policy.facility.timezone()));
-            return Some(Answer::Refused(Refused::LeaseOver { lease, ended, phase }));
+            return Err(Refused::LeaseOver { lease, ended, phase });
         }
         if phase == Phase::Active && !force {
-            return Some(Answer::Refused(Refused::LeaseActive(id.clone())));
+            return Err(Refused::LeaseActive(id.clone()));
         }
-        if let Some(error) = self.outbox.failure() {
-            return Some(Answer::Refused(Refused::from(error)));
+        match self.outbox.failure() {
+            Some(error) => Err(Refused::from(error)),
+            None => Ok(Some(phase)),
         }
-        let event = Event::LeaseCancelled { lease: id.clone(), cancelled_at: self.schedule, phase };
-        self.queue(event, wall, Some(number));
-        None
     }
 
     /// Records why a file is not in force. The same reason again does not change the recorded time.
@@ -356,7 +405,7 @@ impl Core {
         if policy.digest == self.policy.digest {
             return Answer::Done;
         }
-        let dropped = |lease: &&Lease| {
+        let dropped = |lease: &Cow<'_, Lease>| {
             wall < lease.ends() && policy.facility.feeds().number(&lease.feed).is_none()
         };
         if let Some(lease) = self.promised().into_iter().find(dropped) {

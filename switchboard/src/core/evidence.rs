@@ -49,6 +49,10 @@ impl Core {
         let mut notes = Vec::new();
         let leases = std::mem::take(&mut self.leases);
         for lease in &leases {
+            // Its end may be changed in a moment.
+            if self.amending.values().any(|(amended, _)| *amended == lease.id) {
+                continue;
+            }
             let evidence = self.evidence(lease, machines.by_lease.get(&lease.id), wall, now);
             let Some(commitment) = self.commitments.get_mut(&lease.id) else { continue };
             for happening in commitment.advance(lease, &evidence, &terms, self.schedule, now) {
@@ -179,6 +183,16 @@ impl Core {
             && self.commitments.get(&lease.id).is_some_and(|commitment| {
                 commitment.asks_whose_doing(lease, lasts, self.schedule, now)
             });
+        // A lease that was proven and runs keeps what it has until its end.
+        let is_proven = |other: &LeaseId| {
+            let other = self.commitments.get(other);
+            other.is_some_and(|other| other.proven_at.is_some() && !other.unverified)
+        };
+        let renewed = if due_at < lease.start {
+            self.sums.renewed(&lease.id, is_proven)
+        } else {
+            Watts::ZERO
+        };
         let figure = |feed: FeedNumber| {
             let headroom = self.headroom(feed, wall, now);
             let mut figure = Figure {
@@ -186,6 +200,7 @@ impl Core {
                 headroom: headroom.map(|headroom| headroom.watts),
                 needed: self.sums.reserved(feed, due_at),
                 unmetered: self.sums.unmetered(feed),
+                renewed,
                 taken_at: headroom.map(|headroom| headroom.taken_at),
                 doubt: None,
                 is_implausible: self.plausible.state(feed).is_implausible(),

@@ -122,6 +122,7 @@ impl Core {
                         entry.event,
                         Event::LeaseCommitted { .. }
                             | Event::LeaseCancelled { .. }
+                            | Event::LeaseAmended { .. }
                             | Event::CommitmentMoved { .. }
                     );
                 }
@@ -137,6 +138,7 @@ impl Core {
                     match waiting.reply {
                         Some(reply) => {
                             self.adopting.remove(&reply);
+                            self.amending.remove(&reply);
                             outputs.answers.push((reply, Answer::Refused(Refused::from(&error))));
                         }
                         None => self.outbox.waiting.push_front(waiting),
@@ -180,6 +182,10 @@ impl Core {
                 answer
             }
             Event::LeaseCancelled { lease, .. } => self.committed(lease, false),
+            Event::LeaseAmended { .. } => {
+                let answer = self.amending.remove(&number);
+                answer.map_or(Answer::Done, |(_, answer)| Answer::Amended(answer))
+            }
             Event::Adopted { machines, wake, .. } => {
                 let wall = self.at.map_or(entry.at, |(wall, _)| wall);
                 self.adopted(number, (machines, *wake), entry.at, (wall, now))

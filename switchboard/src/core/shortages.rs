@@ -157,7 +157,8 @@ impl Core {
     ) -> (Option<Shortage>, Vec<ShortLease>) {
         let fleet = self.fleet_for_shortages();
         let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
-        let others = self.promised().into_iter().filter(|other| other.id != lease.id);
+        let promised = self.promised();
+        let others = promised.iter().map(|other| &**other).filter(|other| other.id != lease.id);
         let mut all = supply.shortages(others.chain([lease]), wall);
         let own = all.remove(&lease.id);
         let more = all.into_iter().filter(|(id, short)| {

@@ -2,9 +2,11 @@
 //! silent, restarts, and the real rules of receivers. The world keeps the truth; the core sees
 //! reports only.
 
+mod amendments;
 mod doubts;
 mod drivers;
 mod phases;
+mod renewals;
 mod shortages;
 mod sleepers;
 

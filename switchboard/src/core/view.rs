@@ -12,6 +12,7 @@ use crate::admit::{Admission, Line};
 use crate::commitment::Phase;
 use crate::facility::{FeedNumber, Group, times};
 use crate::inventory::MachineState;
+use crate::lease::Lease;
 use crate::plausible::MeterState;
 use crate::view::{
     API_VERSION, AdmissionAnswer, BreachView, DoubtedMeter, FeedGuardView, FeedMeterView, FeedView,
@@ -63,6 +64,8 @@ impl Core {
             start: lease.start,
             end: lease.end,
             ready_before_secs: lease.ready_before.as_secs(),
+            ready_from: lease.reserved_from(),
+            follows: follows(lease).or_else(|| self.sums.renews(id).cloned()),
             accept_unverified: lease.accept_unverified,
             meter: lease.meter.clone(),
             committed_at: standing.committed_at,
@@ -119,6 +122,8 @@ impl Core {
             gross: admission.lease.gross,
             latest_safe_start: admission.latest_safe_start,
             lead: admission.lead.into(),
+            ready_from: admission.lease.reserved_from(),
+            follows: follows(&admission.lease).or_else(|| admission.renews.clone()),
             short,
             short_leases,
             arithmetic: lines(&admission.arithmetic),
@@ -304,6 +309,11 @@ impl Core {
             feeds: self.feed_views(wall, now),
         }
     }
+}
+
+/// The lease of another tenant that `lease` follows.
+fn follows(lease: &Lease) -> Option<LeaseId> {
+    lease.follows.as_ref().map(|follows| follows.lease.clone())
 }
 
 fn lines(arithmetic: &[Line]) -> Vec<LineView> {

@@ -57,8 +57,8 @@ impl Site {
     }
 
     fn reserved(&self, feeds: &Feeds, feed: FeedNumber, when: Timestamp) -> Watts {
-        let here = self.here(feeds, feed).filter(|(lease, _)| lease.reserves(when));
-        here.map(|(lease, _)| lease.gross).sum()
+        let here: Vec<&Lease> = self.here(feeds, feed).map(|(lease, _)| lease).collect();
+        reservations(&here).iter().map(|reservation| reservation.at(when)).sum()
     }
 
     fn unmetered(&self, feeds: &Feeds, feed: FeedNumber) -> Watts {
@@ -72,13 +72,10 @@ impl Site {
         let of_meter = |name: &&str| {
             let meter = MeterId::from(*name);
             let reading = self.reading(&meter)?;
-            let of_meter: Vec<&Lease> = self
-                .here(feeds, feed)
-                .map(|(lease, _)| lease)
-                .filter(|lease| lease.meter.as_ref() == Some(&meter))
-                .collect();
-            let reserve = of_meter.iter().filter(|lease| lease.reserves(at(self.now)));
-            Some(reading.min(reserve.map(|lease| lease.gross).sum()))
+            let here: Vec<&Lease> = self.here(feeds, feed).map(|(lease, _)| lease).collect();
+            let of_meter = here.iter().zip(reservations(&here));
+            let of_meter = of_meter.filter(|(lease, _)| lease.meter.as_ref() == Some(&meter));
+            Some(reading.min(of_meter.map(|(_, reserved)| reserved.at(at(self.now))).sum()))
         };
         METERS.iter().filter_map(of_meter).sum()
     }

@@ -13,8 +13,10 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// The schema this program writes and reads (`user_version`). 2 has the events `unconfirmed` and
 /// `confirmed`, which a program that knows only schema 1 would take for tampering. 3 records how a
 /// decision changes the selection, which a program that knows only schema 2 would overlook, and has
-/// the events `sleepers`, `adopted` and `meters_judged`.
-const SCHEMA: i64 = 3;
+/// the events `sleepers`, `adopted` and `meters_judged`. 4 has leases that are made ready only when the one that they
+/// follow ends, which a program that knows only schema 3 would overlook, and the event
+/// `lease_amended`.
+const SCHEMA: i64 = 4;
 
 const CREATE: &str = "
     BEGIN;
@@ -26,7 +28,7 @@ const CREATE: &str = "
         prev BLOB NOT NULL,
         hash BLOB NOT NULL
     ) STRICT;
-    PRAGMA user_version = 3;
+    PRAGMA user_version = 4;
     COMMIT;
 ";
 

@@ -133,6 +133,21 @@ impl LedgerState {
             Event::LeaseCancelled { lease, cancelled_at, .. } => {
                 self.standing(lease)?.lease.cancelled_at = Some(*cancelled_at);
             }
+            Event::LeaseAmended { lease: id, end, end_before, .. } => {
+                let standing = self.standing(id)?;
+                let lease = &mut standing.lease;
+                if lease.cancelled_at.is_some() || standing.phase == Phase::Closed {
+                    return Err(format!("lease {id} is over, and its end is changed"));
+                }
+                if lease.end != *end_before || *end <= lease.start {
+                    return Err(format!(
+                        "the end of lease {id} is changed from {end_before} to {end}, but it was {} \
+                         to {}",
+                        lease.start, lease.end
+                    ));
+                }
+                lease.end = *end;
+            }
             Event::Decided { number, selection, changes, .. } => {
                 self.number = Some(*number);
                 if let Some(selection) = selection {

@@ -184,7 +184,7 @@ fn a_newer_schema_is_refused_by_its_number() {
     tamper(&file(&dir), "PRAGMA user_version = 7");
     assert!(matches!(
         SqliteLedger::open(&file(&dir), at(0)),
-        Err(LedgerError::NewerSchema { found: 7, known: 3 })
+        Err(LedgerError::NewerSchema { found: 7, known: 4 })
     ));
     assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
 }
@@ -199,7 +199,7 @@ fn a_ledger_of_an_older_program_is_taken_over_and_closed_to_that_program() {
     let connection = Connection::open(file(&dir)).unwrap();
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }
 
 #[test]

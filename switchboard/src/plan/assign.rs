@@ -22,6 +22,7 @@ use super::{Chosen, Deficit};
 use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::lease::Lease;
 use crate::policy::Policy;
+use crate::reservation::Reservation;
 use causes::Causes;
 use places::Places;
 use why::Why;
@@ -55,6 +56,7 @@ pub(super) fn selected(units: Vec<Unit>) -> BTreeMap<MachineId, Vec<Chosen>> {
 /// Where the leases stand at the moment under consideration.
 struct Leases<'a> {
     all: &'a [Lease],
+    reservations: &'a [Reservation],
     /// The feed of each, if the policy has it.
     feeds: Vec<Option<FeedNumber>>,
     running: BTreeSet<usize>,
@@ -70,6 +72,8 @@ struct Leases<'a> {
     beginnings: usize,
     /// What the running leases at and below each feed reserve.
     committed: PerFeed<Watts>,
+    /// What each that runs reserves now.
+    reserves: Vec<Watts>,
     /// What the machines of each free.
     freed: Vec<Watts>,
     /// The machines that were off for each at some time: cohort and place.
@@ -143,6 +147,7 @@ impl<'a, 'f> Assign<'a, 'f> {
             units,
             leases: Leases {
                 all: leases,
+                reservations: input.reservations,
                 feeds: leases.iter().map(|lease| feeds.number(&lease.feed)).collect(),
                 running: BTreeSet::new(),
                 ended: vec![false; leases.len()],
@@ -151,6 +156,7 @@ impl<'a, 'f> Assign<'a, 'f> {
                 began: vec![0; leases.len()],
                 beginnings: 0,
                 committed: PerFeed::all(feeds, Watts::ZERO),
+                reserves: vec![Watts::ZERO; leases.len()],
                 freed: vec![Watts::ZERO; leases.len()],
                 machines: vec![Vec::new(); leases.len()],
             },
@@ -161,7 +167,7 @@ impl<'a, 'f> Assign<'a, 'f> {
     /// The first interval: decides which of the machines that are off stay off, and what for.
     fn begin(&mut self, interval: &Interval, next: &[Interval]) {
         for &lease in &interval.begun {
-            self.leases.begin(self.feeds, lease);
+            self.leases.begin(self.feeds, lease, interval.from);
         }
         for unit in self.units.without.clone() {
             self.begin_without(unit);
@@ -230,7 +236,7 @@ impl<'a, 'f> Assign<'a, 'f> {
             self.release_without(lease, interval.from);
         }
         for &lease in &interval.begun {
-            self.leases.begin(self.feeds, lease);
+            self.leases.begin(self.feeds, lease, interval.from);
         }
         let causes = Causes::new(interval);
         for (cohort, mut over) in over {
@@ -359,14 +365,19 @@ impl<'a, 'f> Assign<'a, 'f> {
 }
 
 impl Leases<'_> {
-    fn begin(&mut self, feeds: &Feeds, lease: usize) {
-        self.running.insert(lease);
+    /// The lease begins at `at`, or needs more power from then on.
+    fn begin(&mut self, feeds: &Feeds, lease: usize, at: Timestamp) {
+        let is_new = self.running.insert(lease);
+        let watts = self.reservations[lease].at(at);
+        let more = watts - std::mem::replace(&mut self.reserves[lease], watts);
         if let Some(feed) = self.feeds[lease] {
-            self.at[feed].push(lease);
-            self.beginnings += 1;
-            self.began[lease] = self.beginnings;
+            if is_new {
+                self.at[feed].push(lease);
+                self.beginnings += 1;
+                self.began[lease] = self.beginnings;
+            }
             self.free(lease, Watts::ZERO);
-            feeds.add(&mut self.committed, feed, self.all[lease].gross);
+            feeds.add(&mut self.committed, feed, more);
         }
     }
 
@@ -383,9 +394,11 @@ impl Leases<'_> {
         }
     }
 
-    /// Whether the machines of `lease` free less than it needs.
+    /// Whether the machines of `lease` free less than it needs. One that comes will need all.
     fn is_short(&self, lease: usize) -> bool {
-        self.freed[lease] < self.all[lease].gross
+        let runs = self.running.contains(&lease);
+        let needs = if runs { self.reserves[lease] } else { self.all[lease].gross };
+        self.freed[lease] < needs
     }
 
     fn end(&mut self, feeds: &Feeds, lease: usize) {
@@ -394,7 +407,8 @@ impl Leases<'_> {
         if let Some(feed) = self.feeds[lease] {
             self.at[feed].retain(|other| *other != lease);
             self.short[feed].remove(&(self.began[lease], lease));
-            feeds.add(&mut self.committed, feed, Watts(-self.all[lease].gross.0));
+            let watts = std::mem::take(&mut self.reserves[lease]);
+            feeds.add(&mut self.committed, feed, Watts(-watts.0));
         }
     }
 }

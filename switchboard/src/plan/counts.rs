@@ -17,6 +17,7 @@ use crate::admit::ramp_time;
 use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::lease::{Lease, later};
 use crate::policy::Policy;
+use crate::reservation::{Reservation, reservations};
 
 /// The machines of one cohort that are off at present.
 #[derive(Debug, Clone, Default)]
@@ -60,7 +61,8 @@ pub(super) struct Interval {
     pub(super) to: Timestamp,
     /// The leases that end when it begins, as indexes.
     pub(super) ended: Vec<usize>,
-    /// The leases that begin when it begins. In the first interval: all that run.
+    /// The leases that begin when it begins, or reserve more from then on. In the first interval: all
+    /// that run.
     pub(super) begun: Vec<usize>,
     /// The cohorts whose counts change. The first interval has all that have machines off.
     pub(super) changes: Vec<Change>,
@@ -86,13 +88,15 @@ pub(super) struct Input<'a> {
     /// By cohort.
     pub(super) off: &'a [Off],
     pub(super) leases: &'a [Lease],
+    /// What each of them reserves.
+    pub(super) reservations: &'a [Reservation],
     /// The load of the house, unassigned sessions and every machine at full draw.
     pub(super) fixed: &'a PerFeed<Watts>,
     /// Feeds for which machines are starved whatever the leases accept.
     pub(super) starving: &'a BTreeSet<FeedNumber>,
     pub(super) now: Timestamp,
     pub(super) horizon: Timestamp,
-    /// Leases that begin up to here are counted.
+    /// Leases that begin or end up to here are counted.
     pub(super) reach: Timestamp,
 }
 
@@ -124,7 +128,12 @@ fn intervals(input: &Input<'_>) -> Vec<Interval> {
         }
         let from = lease.reserved_from();
         edges.push((from.max(now), Edge::Start, from, &lease.id, number));
-        if lease.ends() <= input.horizon {
+        // It needs power of its own when leases end whose power it takes over.
+        let rises = input.reservations[number].rises().map(|(at, _)| at);
+        for at in rises.filter(|at| from.max(now) < *at && *at <= input.reach) {
+            edges.push((at, Edge::Start, from, &lease.id, number));
+        }
+        if lease.ends() <= input.reach {
             edges.push((lease.ends(), Edge::End, from, &lease.id, number));
         }
     }
@@ -203,7 +212,7 @@ impl Going {
             }
             if !interval.ended.is_empty() {
                 for &lease in &interval.ended {
-                    committed.end(&input.leases[lease]);
+                    committed.end(lease);
                     fitted.extend(feeds.path_of(&input.leases[lease].feed));
                 }
                 fitted.sort_by_key(|feed| (std::cmp::Reverse(feeds.path(*feed).len()), *feed));
@@ -212,10 +221,13 @@ impl Going {
             }
             for &number_of in &interval.begun {
                 let lease = &input.leases[number_of];
-                going.begins.insert(number_of, number);
-                committed.begin(lease);
-                for (cohort, count) in chosen.remove(&number_of).unwrap_or_default() {
-                    shape.keep(cohort, Kept::Wanted, count);
+                going.begins.entry(number_of).or_insert(number);
+                committed.begin(number_of, interval.from);
+                for (cohort, count) in chosen.get(&number_of).into_iter().flatten() {
+                    shape.keep(*cohort, Kept::Wanted, *count);
+                }
+                if committed.has_all(number_of) {
+                    chosen.remove(&number_of);
                 }
                 let path = feeds.path_of(&lease.feed);
                 fitted.extend(path);
@@ -353,27 +365,40 @@ struct Committed<'a> {
     watts: PerFeed<Watts>,
     /// How many leases accept machines that can only be starved of work.
     unverified: PerFeed<u32>,
+    /// What each lease that runs commits.
+    running: BTreeMap<usize, Watts>,
 }
 
 impl<'a> Committed<'a> {
     fn new(input: &'a Input<'a>) -> Self {
         let feeds = input.policy.facility.feeds();
         let (watts, unverified) = (PerFeed::all(feeds, Watts::ZERO), PerFeed::all(feeds, 0));
-        Self { input, watts, unverified }
+        Self { input, watts, unverified, running: BTreeMap::new() }
     }
 
-    fn begin(&mut self, lease: &Lease) {
+    /// The lease begins at `at`, or needs more power from then on.
+    fn begin(&mut self, number: usize, at: Timestamp) {
+        let lease = &self.input.leases[number];
+        let watts = self.input.reservations[number].at(at);
+        let before = self.running.insert(number, watts);
         for &feed in self.input.policy.facility.feeds().path_of(&lease.feed) {
-            self.watts[feed] += lease.gross;
-            self.unverified[feed] += u32::from(lease.accept_unverified);
+            self.watts[feed] += watts - before.unwrap_or_default();
+            self.unverified[feed] += u32::from(lease.accept_unverified && before.is_none());
         }
     }
 
-    fn end(&mut self, lease: &Lease) {
+    fn end(&mut self, number: usize) {
+        let lease = &self.input.leases[number];
+        let watts = self.running.remove(&number).unwrap_or_default();
         for &feed in self.input.policy.facility.feeds().path_of(&lease.feed) {
-            self.watts[feed] += Watts(-lease.gross.0);
+            self.watts[feed] += Watts(-watts.0);
             self.unverified[feed] -= u32::from(lease.accept_unverified);
         }
+    }
+
+    /// Whether the lease commits all that it ever will.
+    fn has_all(&self, number: usize) -> bool {
+        self.running.get(&number) == Some(&self.input.leases[number].gross)
     }
 
     fn need(&self, feed: FeedNumber) -> Need {
@@ -396,7 +421,8 @@ fn wanted_off(policy: &Policy, feed: FeedNumber, load: Watts) -> (Watts, Watts) 
     (over, over.scale(make_up).max(with_band))
 }
 
-/// The power that is planned to be off at each feed while all of `leases` reserve theirs.
+/// The power that is planned to be off at each feed while all of `leases` reserve theirs. A lease that
+/// takes over power adds only what it needs beyond.
 pub(crate) fn wanted<'l>(
     policy: &Policy,
     leases: impl IntoIterator<Item = &'l Lease>,
@@ -404,9 +430,10 @@ pub(crate) fn wanted<'l>(
 ) -> PerFeed<Watts> {
     let feeds = policy.facility.feeds();
     let mut load = policy.facility.fixed_load(population);
-    for lease in leases {
+    let leases: Vec<&Lease> = leases.into_iter().collect();
+    for (lease, reservation) in leases.iter().zip(reservations(&leases)) {
         for &feed in feeds.path_of(&lease.feed) {
-            load[feed] += lease.gross;
+            load[feed] += reservation.first();
         }
     }
     PerFeed::each(feeds, |feed| wanted_off(policy, feed, load[feed]).1)

@@ -79,6 +79,11 @@ pub(super) fn schedule(
             unit.group.map_or(Duration::ZERO, |group| policy.facility.groups()[group].min_up);
         // No machine is shed beyond the horizon, nor gets a time to return there.
         unit.periods.retain(|period| period.at <= horizon);
+        for period in &mut unit.periods {
+            if period.edge.or(period.until).is_some_and(|ends| ends > horizon) {
+                (period.edge, period.until) = (None, None);
+            }
+        }
         unit.periods.sort_by_key(|period| period.at);
         join(&mut unit.periods, min_up);
     }

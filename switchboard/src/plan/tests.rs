@@ -9,6 +9,7 @@ mod passing_on;
 use super::*;
 use crate::admit;
 use crate::fixture::{at, fleet, group, lease, policy, policy_with};
+use crate::reservation::reservations;
 
 fn make(leases: &[Lease], held: &Selection, now: i64) -> Plan {
     let policy = policy();
@@ -321,14 +322,25 @@ fn planned_load_and_commitments_never_exceed_what_is_usable() {
         for round in 0..12 {
             for _ in 0..2 {
                 let feed = ["a", "b", "root"].choose(&mut random).unwrap();
-                let start = now + random.random_range(200..6000);
-                let asked = lease(
-                    &format!("l{round}-{}", leases.len()),
-                    feed,
-                    random.random_range(1000..45_000),
-                    start,
-                    start + random.random_range(10..8000),
-                );
+                let mut start = now + random.random_range(200..6000);
+                // Many leases follow another one.
+                if let Some(before) = leases.choose(&mut random)
+                    && random.random_bool(0.5)
+                {
+                    let end = before.end.as_second() - at(0).as_second();
+                    start = start.max(end + random.random_range(0..60));
+                }
+                let asked = Lease {
+                    tenant: format!("tenant {}", random.random_range(0..3)),
+                    ready_before: Duration::from_secs(random.random_range(0..600)),
+                    ..lease(
+                        &format!("l{round}-{}", leases.len()),
+                        feed,
+                        random.random_range(1000..45_000),
+                        start,
+                        start + random.random_range(10..8000),
+                    )
+                };
                 if let Ok(admission) =
                     admit::admit(&policy, &fleet.population, &leases, asked, at(now))
                 {
@@ -385,6 +397,7 @@ fn settle(
 
 fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
     let timeline = plan.timeline(Generation { epoch: 1, generation: 1 }, None);
+    let reserved = reservations(&leases.iter().collect::<Vec<_>>());
     let edges = leases.iter().flat_map(|lease| [lease.reserved_from(), lease.ends()]);
     let instants: BTreeSet<Timestamp> = edges
         .chain(plan.steps.iter().map(|step| step.at))
@@ -400,11 +413,9 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
         for number in feeds.numbers() {
             let feed = &feeds[number];
             let mut load = policy.facility.house_load()[number];
-            for lease in leases
-                .iter()
-                .filter(|lease| feeds.carries(number, &lease.feed) && lease.reserves(instant))
-            {
-                load += lease.gross;
+            let reserved = leases.iter().zip(&reserved);
+            for (_, reserved) in reserved.filter(|(l, _)| feeds.carries(number, &l.feed)) {
+                load += reserved.at(instant);
             }
             let groups = policy.facility.groups().iter();
             for group in groups.filter(|group| feeds.carries(number, &group.feed)) {

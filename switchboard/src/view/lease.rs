@@ -31,6 +31,15 @@ pub struct LeaseView {
     pub end: Timestamp,
     /// How long before the lease's start its power must be proven free.
     pub ready_before_secs: u64,
+    /// From when on the lease's power is kept free: `ready_before` its start, or when the lease ends
+    /// that it `follows`, if another tenant has that one.
+    #[serde(default)]
+    pub ready_from: Timestamp,
+    /// The lease at the same feed whose power it gets; null if it needs power of its own. If the same
+    /// tenant has that lease, the larger of both is kept free while the one ends and the other is
+    /// made ready.
+    #[serde(default)]
+    pub follows: Option<LeaseId>,
     /// Whether machines that can only be starved of work are enough.
     pub accept_unverified: bool,
     /// The tenant's own meter.
@@ -241,6 +250,35 @@ pub struct LeasesAnswer {
     pub next: Option<String>,
 }
 
+/// The body of `PATCH /v1/leases/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AmendRequest {
+    /// When the lease is to end: RFC 3339 with an offset.
+    pub end: String,
+}
+
+/// `PATCH /v1/leases/{id}`: the lease has another end, or would have after a dry run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AmendmentAnswer {
+    pub api_version: u32,
+    pub timezone: String,
+    pub id: LeaseId,
+    pub feed: FeedId,
+    #[serde(flatten, with = "power::gross")]
+    pub gross: Watts,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    /// When it ended before. The same as `end` if nothing changes.
+    pub end_before: Timestamp,
+    /// The power that the lease lacks with the machines known now, or null.
+    pub short: Option<Shortage>,
+    /// Other leases that this change makes short, or shorter than they are.
+    pub short_leases: Vec<ShortLease>,
+    /// The arithmetic of the time that is added; empty if none is.
+    pub arithmetic: Vec<LineView>,
+}
+
 /// `POST /v1/admit`: the lease fits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AdmissionAnswer {
@@ -252,6 +290,12 @@ pub struct AdmissionAnswer {
     pub gross: Watts,
     pub latest_safe_start: Timestamp,
     pub lead: LeadView,
+    /// From when on the lease's power would be kept free.
+    #[serde(default)]
+    pub ready_from: Timestamp,
+    /// The lease at the same feed whose power it would get.
+    #[serde(default)]
+    pub follows: Option<LeaseId>,
     /// The power that the lease would lack with the machines known now, or null. Admission counts
     /// the machines that the policy declares: a lease can fit and still be short.
     pub short: Option<Shortage>,

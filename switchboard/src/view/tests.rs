@@ -94,6 +94,8 @@ fn lease() -> LeaseView {
         start: at("06:00"),
         end: at("18:00"),
         ready_before_secs: 300,
+        ready_from: at("05:55"),
+        follows: Some("nebula-6".into()),
         accept_unverified: false,
         meter: Some("nebula".into()),
         committed_at: at("01:00"),
@@ -347,7 +349,25 @@ fn admission() -> AdmissionAnswer {
         gross: Watts(8_000_000),
         latest_safe_start: at("05:56"),
         lead: lead(),
+        ready_from: at("05:55"),
+        follows: Some("nebula-6".into()),
         short: Some(Shortage { known_since: None, ..shortage() }),
+        short_leases: vec![short_lease()],
+        arithmetic: vec![line()],
+    }
+}
+
+fn amendment() -> AmendmentAnswer {
+    AmendmentAnswer {
+        api_version: API_VERSION,
+        timezone: zone(),
+        id: "nebula-7".into(),
+        feed: "xfmr-a".into(),
+        gross: Watts(8_000_000),
+        start: at("06:00"),
+        end: at("20:00"),
+        end_before: at("18:00"),
+        short: Some(shortage()),
         short_leases: vec![short_lease()],
         arithmetic: vec![line()],
     }
@@ -408,6 +428,7 @@ fn all_pinned() -> Vec<Value> {
     };
     vec![
         pinned("admission", &admission()),
+        pinned("amendment", &amendment()),
         pinned("error", &error()),
         pinned("feeds", &feeds()),
         pinned("head", &HeadAnswer { api_version: API_VERSION, head: head() }),

@@ -56,6 +56,8 @@ pub(crate) fn lease(id: &str) -> LeaseView {
         start: at("12-01T12:00"),
         end: at("12-02T12:00"),
         ready_before_secs: 300,
+        ready_from: at("12-01T11:55"),
+        follows: None,
         accept_unverified: false,
         meter: Some("nebula-hall".into()),
         committed_at: at("11-30T10:00"),
@@ -232,6 +234,8 @@ fn a_dry_run_says_what_is_short() {
         gross: Watts(8_000_000),
         latest_safe_start: at("12-01T11:49"),
         lead: lead(),
+        ready_from: at("12-01T11:55"),
+        follows: None,
         short: Some(short()),
         short_leases: vec![switchboard::view::ShortLease {
             lease: "lumen-2".into(),
@@ -311,11 +315,21 @@ fn a_lease_that_is_over_cannot_be_cancelled() {
 
 #[test]
 fn only_machines_that_had_gone_come_back() {
-    assert_eq!(super::cancelled(&lease("a")), "lease a is cancelled; no machine had gone for it");
+    assert_eq!(
+        super::cancelled(&lease("a"), false),
+        "lease a is cancelled; no machine had gone for it"
+    );
     let mut down = lease("a");
     down.state = Phase::Proven;
     down.machines_by_state = BTreeMap::from([(MachineState::Curtailed, 4)]);
-    assert_eq!(super::cancelled(&down), "lease a is cancelled; its machines come back to mining");
+    assert_eq!(
+        super::cancelled(&down, false),
+        "lease a is cancelled; its machines come back to mining"
+    );
+    assert_eq!(
+        super::cancelled(&down, true),
+        "lease a would be cancelled; its machines would come back to mining. Nothing was changed"
+    );
 }
 
 #[test]

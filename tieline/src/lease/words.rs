@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use directive::Watts;
+use directive::{LeaseId, Watts};
 use switchboard::commitment::{Doing, Phase};
 use switchboard::inventory::MachineState;
-use switchboard::view::{AdmissionAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage};
+use switchboard::view::{
+    AdmissionAnswer, AmendmentAnswer, BreachView, LeaseAnswer, LeaseView, LineView, Shortage,
+};
 
 use crate::figures::{counted, grouped, kilowatts, kw, length};
 use crate::output::wrapped;
@@ -151,10 +153,14 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
         ),
     );
     fact("time", shown.span(lease.start, lease.end));
-    let ready = Duration::from_secs(lease.ready_before_secs);
+    let ready = lease.start.duration_since(lease.ready_from);
+    let ready = Duration::try_from(ready).unwrap_or_default();
     if !ready.is_zero() {
-        let by = lease.start.checked_sub(ready).unwrap_or(lease.start);
-        fact("ready by", format!("{}, {} before the start", shown.moment(by), length(ready)));
+        let by = shown.moment(lease.ready_from);
+        fact("ready by", format!("{by}, {} before the start", length(ready)));
+    }
+    if let Some(before) = &lease.follows {
+        fact("follows", follows(lease, before));
     }
     if let Some(meter) = &lease.meter {
         fact("meter", meter.to_string());
@@ -219,6 +225,18 @@ pub(super) fn show(answer: &LeaseAnswer, shown: &Shown, width: usize) -> String 
     text
 }
 
+/// How `lease` follows the lease `before`.
+fn follows(lease: &LeaseView, before: &LeaseId) -> String {
+    let ready_before = Duration::from_secs(lease.ready_before_secs);
+    let is_ready_in_time =
+        lease.start.checked_sub(ready_before).is_ok_and(|by| by == lease.ready_from);
+    if is_ready_in_time {
+        format!("lease {before} of the same tenant, whose power it takes over")
+    } else {
+        format!("lease {before}: its power is free only when that one ends")
+    }
+}
+
 /// The state of a machine, for people.
 fn does(state: MachineState) -> &'static str {
     match state {
@@ -253,6 +271,11 @@ pub(super) fn admission(
     if let Some(short) = &answer.short {
         text.push_str(&wrapped(&shortage(short, shown), width, 2));
     }
+    if let Some(before) = &answer.follows {
+        let from = shown.moment(answer.ready_from);
+        let words = format!("it gets power of lease {before}; it is to be ready at {from}");
+        text.push_str(&wrapped(&words, width, 2));
+    }
     for other in &answer.short_leases {
         let words =
             format!("{}: lease {}, because of it", shortage(&other.short, shown), other.lease);
@@ -268,6 +291,39 @@ pub(super) fn admission(
         2,
     ));
     let _ = write!(text, "\n{}", arithmetic(&answer.arithmetic, shown, width));
+    let _ = writeln!(text, "\n{}", shown.heading());
+    text
+}
+
+/// The answer to a change of a lease's end, or to a dry run of one.
+pub(super) fn amendment(
+    answer: &AmendmentAnswer,
+    dry_run: bool,
+    shown: &Shown,
+    width: usize,
+) -> String {
+    let (id, power, feed) = (&answer.id, kilowatts(answer.gross), &answer.feed);
+    let (end, before) = (shown.moment(answer.end), shown.moment(answer.end_before));
+    let words = if answer.end == answer.end_before {
+        format!("lease {id} ends at {end} already: nothing was changed")
+    } else if dry_run {
+        let done = "nothing was changed";
+        format!("lease {id} ({power} at {feed}) would end at {end} instead of {before}; {done}")
+    } else {
+        format!("lease {id} ({power} at {feed}) ends at {end} instead of {before}")
+    };
+    let mut text = wrapped(&words, width, 0);
+    if let Some(short) = &answer.short {
+        text.push_str(&wrapped(&shortage(short, shown), width, 2));
+    }
+    for other in &answer.short_leases {
+        let words =
+            format!("{}: lease {}, because of it", shortage(&other.short, shown), other.lease);
+        text.push_str(&wrapped(&words, width, 2));
+    }
+    if !answer.arithmetic.is_empty() {
+        let _ = write!(text, "\n{}", arithmetic(&answer.arithmetic, shown, width));
+    }
     let _ = writeln!(text, "\n{}", shown.heading());
     text
 }
