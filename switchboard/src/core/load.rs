@@ -178,7 +178,9 @@ impl Core {
     /// lease are off because every one of them must be. So a start neither sheds nor releases a machine
     /// before the meter is read.
     fn assumed(&self, feed: FeedNumber, figures: Watts, less: Less, wall: Timestamp) -> Watts {
-        let usable = self.policy.facility.feeds()[feed].usable();
+        let facility = &self.policy.facility;
+        // Machines would go for the band, too.
+        let usable = facility.feeds()[feed].usable() - facility.band(feed);
         let left = usable - self.sums.reserved(feed, wall) - figures;
         if less.alone == Watts::ZERO {
             return left.min(Watts::ZERO);
