@@ -38,6 +38,10 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "P1" | "L2" | "L4" | "L6" if violation.cause == Cause::Meter => {
             is_off_by_little(scenario, violation.span)
         }
+        "P1" if violation.cause == Cause::Outage => loses_its_ledger(scenario),
+        "P5" if violation.cause == Cause::Decision => {
+            has(&[Trouble::Loads]) && span <= NOT_GIVEN_BACK_MOST
+        }
         // What waits for a disk, or for a state that was lost, has no bound but the fleet.
         "P2" | "P3" if has(&[Trouble::Disks, Trouble::Memory]) => true,
         "P2" => violation.watts <= together(scenario, scenario.rules.up_per_min, MINUTE),
@@ -52,6 +56,7 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "L5" if violation.cause == Cause::Decision => has(&[Trouble::Policy]),
         "N5" if violation.cause == Cause::Clock => true,
         "N5" => span <= UNSHOWN_MOST,
+        "C4" if violation.cause == Cause::Device => has(&[Trouble::Clocks, Trouble::Network]),
         "C4" => has(&[Trouble::Clocks]),
         "C10" => has(&[Trouble::Loads]),
         "C5" => loses_its_ledger(scenario),
@@ -62,7 +67,9 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
 /// What is given within the time between two permits, where `watts` are in `time`: a receiver that
 /// missed a permit uses it together with what is given next.
 fn together(scenario: &Scenario, watts: Watts, time: Duration) -> Watts {
-    watts.scale(scenario.rules.permit_every.as_secs_f64() / time.as_secs_f64())
+    // Where messages are lost, it may have missed two.
+    let missed = if scenario.trouble.has(Trouble::Network) { 2.0 } else { 1.0 };
+    watts.scale(missed * scenario.rules.permit_every.as_secs_f64() / time.as_secs_f64())
 }
 
 /// The largest nameplate.
@@ -104,6 +111,9 @@ const UNMETERED_MOST: Watts = Watts(600);
 /// How long row N5 has been seen to last, at most.
 const UNSHOWN_MOST: Duration = Duration::from_mins(4);
 
+/// How long row P5 has been seen to last without a cause, at most.
+const NOT_GIVEN_BACK_MOST: Duration = Duration::from_secs(780);
+
 /// The table.
 pub const KNOWN: &[Known] = &[
     Known {
@@ -118,6 +128,7 @@ pub const KNOWN: &[Known] = &[
             Cause::Clock,
             Cause::StateLost,
             Cause::Meter,
+            Cause::Outage,
         ],
     },
     Known {
@@ -139,7 +150,14 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "P5",
         kind: Kind::ShedTooMuch,
-        causes: &[Cause::Clock, Cause::Meter, Cause::Nameplate, Cause::Device, Cause::StateLost],
+        causes: &[
+            Cause::Clock,
+            Cause::Meter,
+            Cause::Nameplate,
+            Cause::Device,
+            Cause::StateLost,
+            Cause::Decision,
+        ],
     },
     Known {
         id: "L2",
@@ -193,11 +211,16 @@ pub const KNOWN: &[Known] = &[
     Known {
         id: "C4",
         kind: Kind::EarlyShed,
-        causes: &[Cause::Decision, Cause::Clock, Cause::Device],
+        causes: &[Cause::Decision, Cause::Clock, Cause::Device, Cause::StateLost],
     },
     Known { id: "C5", kind: Kind::Forgotten, causes: &[Cause::StateLost] },
     Known { id: "C6", kind: Kind::Flapping, causes: &[Cause::Outage] },
     Known { id: "C7", kind: Kind::Flapping, causes: &[Cause::Clock] },
     Known { id: "C8", kind: Kind::RampDown, causes: &[Cause::Clock] },
+    Known {
+        id: "C11",
+        kind: Kind::PermittedWithoutRoom,
+        causes: &[Cause::Clock, Cause::StateLost],
+    },
     Known { id: "C10", kind: Kind::Flapping, causes: &[Cause::Decision] },
 ];

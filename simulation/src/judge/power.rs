@@ -9,7 +9,7 @@ use super::excess::Excess;
 use super::history::History;
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation};
-use crate::record::{Role, Series, Span};
+use crate::record::{Role, Series, Span, State};
 
 pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let feeds = history.spec.feeds.iter();
@@ -19,6 +19,7 @@ pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation>
 fn above_usable(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Vec<Violation> {
     let record = &history.record.feeds[feed];
     let over = record.load.with(&record.usable, |load, usable| load - usable);
+    let over = beyond_help(history, feed, &over);
     let allowed = allowed(history, allow, feed);
     let spans = over.above(Watts::ZERO, history.record.ended).into_iter();
     let long = spans.filter(|span| span.length() > allowed);
@@ -35,6 +36,37 @@ fn above_usable(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Vec
         Violation { kind: Kind::AboveUsable, cause, place, span, watts, says }
     })
     .collect()
+}
+
+/// Leaves out what tenants draw within their leases where the limit is lower than it was and no machine
+/// is left that could be put to sleep: a limit may be lowered below what leases hold.
+fn beyond_help(history: &History<'_>, feed: &FeedId, over: &Series) -> Series {
+    let usable = &history.record.feeds[feed].usable;
+    let at_first = usable.at(Duration::ZERO);
+    let is_helpless = |at: Duration| {
+        usable.at(at) < at_first
+            && !history.machines.values().any(|machine| {
+                let is_off = matches!(machine.state(at), State::Asleep | State::Dead);
+                !is_off && history.is_within(&machine.spec.feed, feed)
+            })
+    };
+    let mut left = Series::default();
+    for &(at, watts) in over.steps() {
+        let leased = if is_helpless(at) { leased(history, feed, at) } else { Watts::ZERO };
+        left.set(at, watts - leased);
+    }
+    left
+}
+
+/// What tenants draw at `feed` within their leases.
+fn leased(history: &History<'_>, feed: &FeedId, at: Duration) -> Watts {
+    let leases = history.leases.iter().filter_map(|(id, lease)| {
+        let promise = lease.promise(at)?;
+        let is_theirs = promise.start <= at && at < promise.end;
+        let drawn = history.drawn(id).map_or(Watts::ZERO, |drawn| drawn.at(at));
+        (is_theirs && history.is_within(&promise.feed, feed)).then(|| drawn.min(promise.watts))
+    });
+    leases.sum()
 }
 
 /// Two samples must be above, and are read with the meter's lag; then commands go out and machines
