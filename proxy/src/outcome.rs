@@ -23,7 +23,7 @@ labels! {
         /// The share did not reach its pool, or the pool did not answer: whether it was credited is
         /// unknown.
         Unresolved = "unresolved",
-        /// The job is no longer kept here, or its pool has retired it.
+        /// The job is not known here, or not any more, or its pool has retired it.
         Stale = "stale",
         Duplicate = "duplicate",
         /// The hash misses the difficulty advertised with the job.

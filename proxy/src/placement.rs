@@ -209,8 +209,9 @@ impl Placement {
         }
     }
 
-    /// Takes a pool's job and hands it to every lane of its connection. Returns `None` for a
-    /// connection that is not up.
+    /// Takes a pool's job and gives it to the lanes of its connection. Lanes with a session that
+    /// has had the same work before are told to refresh instead; work that merely comes again is
+    /// not given out anew. Returns `None` for a connection that is not up.
     pub(crate) fn job(
         &self,
         id: ConnectionId,

@@ -35,7 +35,8 @@ impl Sessions {
         SessionEntry { handle, sessions: self.clone() }
     }
 
-    /// Returns the text of a user agent, shared between all sessions that have it.
+    /// Returns the text of a user agent. Sessions with the same one share it, up to
+    /// `USER_AGENTS_MAX` different texts.
     pub(crate) fn user_agent(&self, text: Box<str>) -> Arc<str> {
         let mut known = self.user_agents.lock();
         if let Some(shared) = known.get(&*text) {

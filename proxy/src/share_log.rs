@@ -2,10 +2,10 @@
 //! passes an [`Entry`] to the queue of one writing thread and goes on; nothing here makes a share
 //! wait.
 //!
-//! An entry for which the queue has no room, or that cannot be written for long, is lost and
-//! counted, and a line in the log says how many are missing: so a reader always knows whether the
-//! sums are complete. [`mod@line`] makes the lines, [`writer`] decides what to write when, [`disk`]
-//! handles the files.
+//! An entry is lost and counted if the queue has no room for it, or if writing has failed for so
+//! long that the buffer is full. A line in the share log then says how many are missing, so that a
+//! reader always knows whether the sums are complete. [`mod@line`] makes the lines, [`writer`]
+//! decides what to write when, [`disk`] handles the files.
 
 mod disk;
 mod entry;

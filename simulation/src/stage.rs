@@ -134,7 +134,8 @@ impl Ticker {
         }
     }
 
-    /// Whether a call at `now` was wished for; a later wish replaces an earlier one.
+    /// Whether the call wished for is due at `now`; it counts once. Only the earliest call is kept:
+    /// a wish for a later one is ignored while an earlier one is pending.
     pub(crate) fn is_due(&mut self, now: Duration) -> bool {
         let due = self.at == Some(now);
         if due {

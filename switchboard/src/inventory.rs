@@ -777,8 +777,8 @@ impl Inventory {
     }
 }
 
-/// The reading that a report gives of a meter whose readings count for `stale_after`, if it gives a
-/// possible one.
+/// The reading in a meter's report; it counts for `stale_after`. `None` if the report has no watts
+/// or no time, or the watts are impossible.
 fn reading(measured: &Measured, stale_after: Duration) -> Option<Reading> {
     let (watts, taken_at) = (measured.report.watts?, measured.report.taken_at?);
     (Watts::ZERO..=Watts::LIMIT).contains(&watts).then(|| Reading {

@@ -88,7 +88,8 @@ pub struct Chosen {
     pub edge: Option<Timestamp>,
     /// How the machine is turned off.
     pub means: Means,
-    /// Whether the period follows a period for a different lease without a break.
+    /// Whether the period follows one for another lease, or for a feed that was short without any,
+    /// without a break.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub passed_on: bool,
 }

@@ -30,7 +30,7 @@ const COMMANDS: usize = 256;
 const LINKS: usize = 16;
 /// How often the core gets a tick while nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
-/// The maximum number of reports taken in a row before other events get their turn.
+/// The maximum number of reports of one receiver taken in a row before other events get their turn.
 const REPORTS: usize = 64;
 
 /// The control plane's task. [`Switchboard::run`] it; ask it through its [`Handle`].

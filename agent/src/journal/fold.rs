@@ -11,7 +11,7 @@ use crate::state::{AgentState, Mark};
 pub struct Contents {
     /// The intents that can be read, in the order of their numbers.
     pub intents: Vec<Intent>,
-    /// The first lines that cannot be read, at most `DAMAGED` of them, counted from 1.
+    /// The first lines that cannot be read, at most `DAMAGED`, each with its line number from 1.
     pub damaged: Vec<(usize, BadLine)>,
     /// How many lines cannot be read.
     pub damaged_count: usize,

@@ -25,7 +25,8 @@ const NOTIFY_PARAMS_MAX: usize = 12;
 /// Work from a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// The pool's id of the job: 1 to 64 printable characters without a meaning to us.
+    /// The pool's id of the job: 1 to 64 characters of printable ASCII, without `"` and `\`. It
+    /// means nothing to us.
     pub job_id: String,
     /// The previous block's hash, in header byte order.
     pub prev_hash: [u8; 32],

@@ -1,8 +1,9 @@
 //! Which state is on disk: the timeline held and what of it is applied must survive a restart.
 //!
 //! One write is under way at a time; what changes meanwhile goes into the next one. A lowering does
-//! not wait for its write. The acknowledgement of a timeline does: a timeline that the switchboard
-//! counts as received must still be known after a restart. The writing itself is left to the task.
+//! not wait for its write. The acknowledgement of a timeline does, so that a timeline that the
+//! switchboard counts as received is still known after a restart, unless writes fail. The writing
+//! itself is left to the task.
 
 use directive::Generation;
 
@@ -49,8 +50,8 @@ impl Record {
         }
     }
 
-    /// The timeline to acknowledge while `held` is the newest: the timeline of the last write that
-    /// ended. A write that failed counts, too: it has raised its alarm, and will be repeated.
+    /// The timeline to acknowledge: the one in the last write that ended, or without a file `held`,
+    /// the newest. A write that failed counts, too: it has raised an alarm, and will be repeated.
     pub(super) fn acknowledged(&self, held: Option<Generation>) -> Option<Generation> {
         if self.has_file { self.tried } else { held }
     }

@@ -184,7 +184,8 @@ fn habits(group: &GroupSpec, shape: &Shape, rng: &mut StdRng) -> Habits {
     habits
 }
 
-/// The feeds, from the leaves up: each can carry the machines below, or somewhat less than all.
+/// Draws the feeds, from the leaves up. The usable power of each is 95 to 130 % of the nameplates
+/// and the declared house at and below it, but at least 5 kW.
 fn feeds(spec: &mut FacilitySpec, parents: &[Option<usize>], shape: &Shape, rng: &mut StdRng) {
     let mut below = vec![Watts::ZERO; parents.len()];
     let mut houses = vec![Watts::ZERO; parents.len()];

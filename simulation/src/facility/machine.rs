@@ -25,7 +25,7 @@ pub(super) struct Machine {
     served: bool,
     /// When it notices that it gets no work.
     starves_at: Option<Duration>,
-    /// Whether it has noticed, and draws what it draws without a pool.
+    /// Whether it has noticed that it gets no work. It then draws `poolless`, not `awake`.
     starved: bool,
     /// When it restarts next.
     reboots_at: Option<Duration>,

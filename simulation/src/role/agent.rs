@@ -25,8 +25,9 @@ pub(crate) struct Agent {
     core: Option<AgentCore>,
     config: CoreConfig,
     pub(crate) disk: Disk<AgentState>,
-    /// The journal's file. It is written before a command goes, unless the disk takes nothing. Lost
-    /// state is lost with it; an older copy of the state stands beside the newest journal.
+    /// What the journal's file holds. An intent is written before its command goes, unless writes
+    /// fail. A restart that finds its state lost finds no journal either; one that finds an older
+    /// state finds the newest journal beside it.
     journal: Vec<Intent>,
     /// Intents that the journal did not take.
     unjournaled: Vec<Intent>,

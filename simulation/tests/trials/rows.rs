@@ -247,13 +247,13 @@ fn lives() -> Vec<Trial> {
             cancelled.act(470, Act::Cancel { lease: 0, force: true }),
         ),
         trial(
-            "the agent's clock is an hour behind, 5 min long",
+            "the agent's clock is an hour behind for 5 min",
             leased()
                 .act(420, Act::Step(vec![Role::Agent], signed(-3_600)))
                 .act(720, Act::Step(vec![Role::Agent], signed(3_600))),
         ),
         trial(
-            "all clocks are an hour ahead, 5 min long",
+            "all clocks are an hour ahead for 5 min",
             leased()
                 .act(200, Act::Step(all.clone(), signed(3_600)))
                 .act(500, Act::Step(all, signed(-3_600))),

@@ -20,7 +20,8 @@ use crate::plan::{self, Chosen};
 #[derive(Debug, Default)]
 pub(super) struct Guards {
     table: Option<Arc<GuardTable>>,
-    /// Whether the fleet or the meters' readers may have changed since the table was made.
+    /// Whether the fleet, the policy, or which agents read meters may have changed since the table
+    /// was made.
     is_stale: bool,
     made_at: Option<Instant>,
     /// For each agent, the number of its newest hold that the plan has taken over.

@@ -8,8 +8,8 @@ use super::{Answer, Core, Outputs, Refused};
 use crate::ledger::{Entry, Event, Head, WriteError};
 use crate::view::Shortage;
 
-/// The maximum number of entries that wait while the ledger fails; beyond it the oldest one without
-/// a waiting command is dropped and counted.
+/// The number of entries that may wait while the ledger fails. Beyond it one without a waiting
+/// command is dropped and counted: the oldest decision, or if there is none, the oldest entry.
 const WAITING: usize = 10_000;
 /// The time after a failed write until the next attempt.
 const RETRY: Duration = Duration::from_secs(1);

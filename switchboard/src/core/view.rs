@@ -311,7 +311,7 @@ impl Core {
     }
 }
 
-/// The lease of another tenant that `lease` follows.
+/// The lease whose end `lease` waits for, because the feeds cannot carry both.
 fn follows(lease: &Lease) -> Option<LeaseId> {
     lease.follows.as_ref().map(|follows| follows.lease.clone())
 }

@@ -19,7 +19,8 @@ struct Entry<'a> {
     lowers: bool,
     group: usize,
     starve: bool,
-    /// Whether the machine is off for a different lease until this step.
+    /// Whether the machine is off already when this step comes, for another lease or for a feed
+    /// that was short without any.
     passed_on: bool,
     lease: Option<&'a LeaseId>,
     machine: &'a MachineId,

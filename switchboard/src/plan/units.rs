@@ -49,7 +49,7 @@ pub(super) struct Period {
     pub(super) group: GroupId,
     /// Whether this plan has needed it.
     pub(super) used: bool,
-    /// Whether it follows another lease's period without a break, which fixes its beginning.
+    /// Whether it follows a period for something else without a break, which fixes its beginning.
     pub(super) passed_on: bool,
 }
 

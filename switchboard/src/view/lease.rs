@@ -35,9 +35,9 @@ pub struct LeaseView {
     /// that it `follows`, if another tenant has that one.
     #[serde(default)]
     pub ready_from: Timestamp,
-    /// The lease at the same feed whose power it gets; null if it needs power of its own. If the same
-    /// tenant has that lease, the larger of both is kept free while the one ends and the other is
-    /// made ready.
+    /// The lease at the same feed whose power this one takes over; null if there is none. If this
+    /// one renews a lease of its own tenant, only the larger of both powers is kept free until that
+    /// one ends. Otherwise this one is made ready only when that one ends.
     #[serde(default)]
     pub follows: Option<LeaseId>,
     /// Whether machines that can only be starved of work are enough.

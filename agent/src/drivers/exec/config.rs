@@ -90,8 +90,8 @@ impl ExecConfig {
     }
 }
 
-/// Reads one command. A program that does not exist on this machine causes one warning: `missing`
-/// has the programs that were already reported.
+/// Reads one command. A program that cannot be run on this machine causes one warning for each
+/// driver: `missing` has the programs that were already reported.
 fn read_command<'a>(
     section: &Section<'a>,
     key: &str,

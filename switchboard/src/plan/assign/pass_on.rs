@@ -1,4 +1,4 @@
-//! Passes machines that stay off from the lease they were off for to another.
+//! Gives machines that stay off to another lease when what they were off for needs them no longer.
 
 use directive::Watts;
 use jiff::Timestamp;

@@ -55,7 +55,8 @@ impl<'a> Ramps<'a> {
             }
         }
         let grain = (longest / STEPS).max(GRAIN_MIN);
-        // A step may hold one machine more than the ramp allows in this time.
+        // A step may hold one machine more than the ramp allows in this time, so room for the
+        // largest is left below `step_max`.
         let most = self.step_max.map(|step| step.saturating_sub(largest));
         let root = self.feeds.numbers().next().and_then(|root| self.per_min[root]);
         let most = most.zip(root).map(|(most, per_min)| ramp_time(most, per_min).max(GRAIN_MIN));
