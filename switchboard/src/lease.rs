@@ -47,14 +47,14 @@ pub struct Lease {
     /// When the lease was cancelled, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_at: Option<Timestamp>,
-    /// The lease of another tenant whose power it gets.
+    /// The lease for whose end it waits, because the feeds cannot carry both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
 }
 
-/// Another tenant's lease at the same feed that ends while this one would be made ready, where the
-/// feeds cannot carry both. The power cannot be proven free while the other tenant draws it, so the
-/// lease is made ready only from then on. Admission decides it, and it never changes again.
+/// A lease at the same feed, usually another tenant's, that ends while this one would be made ready,
+/// where the feeds cannot carry both. The power cannot be proven free while it is drawn, so the lease
+/// is made ready only from then on. Admission decides it, and it never changes again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Follows {
     pub lease: LeaseId,

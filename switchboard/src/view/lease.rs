@@ -32,7 +32,7 @@ pub struct LeaseView {
     /// How long before the lease's start its power must be proven free.
     pub ready_before_secs: u64,
     /// From when on the lease's power is kept free: `ready_before` its start, or when the lease ends
-    /// that it `follows`, if another tenant has that one.
+    /// that it `follows` without renewing it.
     #[serde(default)]
     pub ready_from: Timestamp,
     /// The lease at the same feed whose power this one takes over; null if there is none. If this
