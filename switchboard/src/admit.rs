@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::facility::{FeedNumber, Group, Population};
-use crate::lease::{Follows, Lease, earlier};
+use crate::lease::{Follows, Lease, earlier, later};
 use crate::policy::Policy;
 use crate::reservation::{Reservation, reservations};
 use crate::words::kilowatts;
@@ -218,10 +218,18 @@ pub fn admit<'l>(
     let (lease, arithmetic) = fit(policy, population, leases.clone(), lease)?;
     let mut all: Vec<&Lease> = beside(leases, &lease);
     all.push(&lease);
-    let own = reservations(&all).pop().unwrap_or_default();
-    let lead = lead(policy, population, &all, &own);
+    let mut reserved = reservations(&all);
+    let own = reserved.pop().unwrap_or_default();
+    // If it takes over what another lease was to have, that one needs power of its own, as early as it
+    // is made ready.
+    let others = reservations(&all[..all.len() - 1]);
+    let deprived = others.iter().zip(&reserved).filter(|(before, after)| !before.is_alike(after));
+    let deprived = deprived.filter_map(|(_, after)| after.needs_from()).min();
     // Nothing is shed anew for what it takes over from a lease of the same tenant.
-    let needs_from = own.needs_from().unwrap_or_else(|| lease.reserved_from());
+    let most = if deprived.is_some() { lease.gross } else { own.first() };
+    let lead = lead(policy, population, &all, most);
+    let own_from = own.needs_from().unwrap_or_else(|| lease.reserved_from());
+    let needs_from = deprived.map_or(own_from, |from| from.min(own_from));
     let latest_safe_start = in_time(lead, needs_from, now)?;
     let renews = own.takes_from().next().map(|other| all[other].id.clone());
     Ok(Admission { lease, arithmetic, lead, latest_safe_start, renews })
@@ -244,14 +252,53 @@ pub fn extend<'l>(
     let mut after = before.clone();
     before.push(lease);
     after.push(&longer);
-    let (both, window) = ((&before[..], &after[..]), (lease.ends(), end));
+    // Another lease may no longer take over its power, and need its own before the old end.
+    let (both, window) = ((&before[..], &after[..]), (lease.reserved_from().max(now), end));
     let arithmetic = carry_change(policy, population, both, &longer, window)?;
+    for window in soon(policy, population, &after, &longer, window, now) {
+        shed_in_time(policy, population, both, (lease, &longer), window, now)?;
+    }
+    Ok(arithmetic)
+}
+
+/// The parts of `window` in which reservations stay the same and that begin so soon that shedding for
+/// them could be late.
+fn soon(
+    policy: &Policy,
+    population: &Population,
+    leases: &[&Lease],
+    longer: &Lease,
+    (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
+) -> Vec<(Timestamp, Timestamp)> {
+    let path = policy.facility.feeds().path_of(&longer.feed).iter();
+    let leads = path.map(|feed| lead_to_shed(policy, population, longer, *feed, longer.gross));
+    let until = later(now, leads.map(|lead| lead.total()).max().unwrap_or_default());
+    let changes = leases.iter().flat_map(|lease| [lease.reserved_from(), lease.ends()]);
+    let mut edges: Vec<Timestamp> =
+        changes.filter(|at| from < *at && *at < to && *at <= until).chain([from]).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let ends = edges.iter().skip(1).copied().chain([to]);
+    edges.iter().copied().zip(ends).collect()
+}
+
+/// Checks that what `longer` needs more than `lease` did can be shed in time in `window`.
+fn shed_in_time(
+    policy: &Policy,
+    population: &Population,
+    both: (&[&Lease], &[&Lease]),
+    (lease, longer): (&Lease, &Lease),
+    window: (Timestamp, Timestamp),
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let before = both.0;
     // Where others begin when the lease was to end, they were to have its power.
-    let any = lines(policy, population, both, (&longer, window), Tier::Any);
+    let any = lines(policy, population, both, (longer, window), Tier::Any);
     let feeds = policy.facility.feeds();
     let full = policy.facility.machines_load(population, |group| group.watts);
-    let reserved = reservations(&before);
-    let last = earlier(lease.ends(), Duration::from_nanos(1));
+    let reserved = reservations(before);
+    let last = earlier(lease.ends().min(window.0), Duration::from_nanos(1));
     for (line, &node) in any.iter().zip(feeds.path_of(&lease.feed)) {
         let here =
             before.iter().zip(&reserved).filter(|(other, _)| feeds.carries(node, &other.feed));
@@ -260,11 +307,11 @@ pub fn extend<'l>(
         let more = line.committed + line.asked - so_far.max(free);
         let shed = more.min(line.asked);
         if line.asked > Watts::ZERO && shed > Watts::ZERO {
-            let lead = lead_to_shed(policy, population, &longer, node, shed);
+            let lead = lead_to_shed(policy, population, longer, node, shed);
             in_time(lead, line.from, now)?;
         }
     }
-    Ok(arithmetic)
+    Ok(())
 }
 
 /// When shedding must begin at the latest, if that is not past.
@@ -510,8 +557,8 @@ fn peak<'r>(
 }
 
 /// An upper bound of the time that freeing the lease's power takes; the plan may find that less
-/// must be shed. The lease is the last of `all`; `own` is what it reserves beside the others.
-fn lead(policy: &Policy, population: &Population, all: &[&Lease], own: &Reservation) -> Lead {
+/// must be shed. The lease is the last of `all`; no more than `most` is shed for it.
+fn lead(policy: &Policy, population: &Population, all: &[&Lease], most: Watts) -> Lead {
     let Some((&lease, others)) = all.split_last() else { return Lead::default() };
     let facility = &policy.facility;
     let feeds = facility.feeds();
@@ -522,7 +569,7 @@ fn lead(policy: &Policy, population: &Population, all: &[&Lease], own: &Reservat
     let lines = lines(policy, population, (others, all), (lease, window), Tier::Any);
     for (line, &node) in lines.iter().zip(feeds.path_of(&lease.feed)) {
         let mining = line.usable - line.house - line.unassigned - line.committed - full[node];
-        let short = (line.asked - mining).min(line.asked).min(own.first());
+        let short = (line.asked - mining).min(line.asked).min(most);
         if short > Watts::ZERO {
             shed = shed.max(short);
             widest = Some(node);

@@ -189,6 +189,8 @@ pub struct Core {
     next_edge: Option<Timestamp>,
     /// Whether a new plan must be made because something changed that it depends on.
     replan: bool,
+    /// Whether an input has left a plan to the next one, which therefore does not look.
+    owes_plan: bool,
     /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
@@ -268,6 +270,7 @@ impl Core {
             planned_in: BTreeMap::new(),
             next_edge: None,
             replan: true,
+            owes_plan: false,
             unseen: true,
             looked_at: None,
             asleep: Arc::default(),
@@ -312,14 +315,11 @@ impl Core {
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
-        if std::mem::take(&mut self.tell_claims) {
-            outputs.claims = Some(Arc::new(self.policy.claims()));
-        }
         let mut durable = Vec::new();
         // An input reads a report, looks through the inventory, or makes a plan, so that none takes
         // as long as two of these. What is written now is mostly a lease, which makes a plan; a look
         // can wait for the next tick.
-        let may_look = !matches!(input, Input::Written(_));
+        let may_look = !matches!(input, Input::Written(_)) && !self.owes_plan;
         let mut may_plan = !matches!(input, Input::Report(..));
         match input {
             Input::Tick => self.unseen = true,
@@ -356,10 +356,13 @@ impl Core {
             self.look(wall, now, &mut outputs);
             may_plan = false;
         }
-        if self.must_plan(wall) {
+        if !self.must_plan(wall) {
+            self.owes_plan = false;
+        } else {
             if !may_plan {
                 // What follows from what was seen follows from the new plan.
                 outputs.again = true;
+                self.owes_plan = true;
                 outputs.append = self.outbox.next(now);
                 return outputs;
             }
@@ -556,7 +559,11 @@ impl Core {
     /// Makes a new plan. If it changes anything for receivers, it goes out as a timeline with the next
     /// number.
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        self.replan = false;
+        (self.replan, self.owes_plan) = (false, false);
+        // A session that a new policy claims gets work when the plan has found room for it.
+        if std::mem::take(&mut self.tell_claims) {
+            outputs.claims = Some(Arc::new(self.policy.claims()));
+        }
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);
         self.next_edge = plan.next_edge(wall);

@@ -348,6 +348,12 @@ impl Inventory {
         population
     }
 
+    /// The machines that no group claims and that get no work, in no order.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<MachineId> {
+        self.roster.waiting()
+    }
+
     /// As what `machine` counts that has a live session or a device.
     fn counts_as(&self, policy: &Policy, machine: &MachineId) -> Counted {
         match self.group(policy, machine) {

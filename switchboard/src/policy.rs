@@ -1,7 +1,7 @@
 //! The policy file. It becomes a [`Policy`] whose names are resolved and whose figures are checked,
 //! or a list of all its mistakes, each with line and key. No environment variable changes a policy,
-//! so that the digest of the file covers all of it. Whether the open leases still fit a changed
-//! policy is left to [`crate::admit`]. Whether the agent has the drivers and meters that the policy
+//! so that the digest of the file covers all of it. What becomes of open leases under a changed
+//! policy is left to [`crate::core`]. Whether the agent has the drivers and meters that the policy
 //! names is left to the program that starts switchboard and agent.
 
 mod declared;

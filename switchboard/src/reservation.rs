@@ -117,6 +117,10 @@ fn take(
     let lease = leases[number];
     let mut needed = lease.gross;
     let mut takes = Vec::new();
+    // One that was cancelled before its start gives back what it would take, to whoever needs it.
+    if lease.ends() <= lease.start {
+        return takes;
+    }
     let before = &ending[..ending.partition_point(|other| leases[*other].ends() <= lease.start)];
     for &other in before.iter().rev() {
         if needed == Watts::ZERO || leases[other].ends() <= lease.reserved_from() {

@@ -246,7 +246,7 @@ fn unassigned(view: &UnassignedView) -> Option<String> {
         format!("{} counted as {load} at {feed}", grouped(*count))
     });
     let waits = (*waiting > 0).then(|| {
-        format!("{} without work: a group must match the name, or `unassigned = \"count\"` in [site] serve it", grouped(*waiting))
+        format!("{} without work: give a group a pattern for the names, or set `unassigned = \"count\"` in [site]", grouped(*waiting))
     });
     let parts: Vec<String> = counts.into_iter().chain(waits).collect();
     (all > 0).then(|| {

@@ -188,7 +188,11 @@ impl ControlCore {
         if let Some(timeline) = self.downlink.timeline.clone() {
             changed = self.offer(&timeline);
         }
-        if let Some(claims) = &self.downlink.claims {
+        // What comes with an older timeline is as old.
+        let is_stale = self.downlink.timeline.as_ref().is_some_and(|timeline| {
+            self.receiver.number().is_some_and(|held| timeline.number < held)
+        });
+        if let Some(claims) = self.downlink.claims.as_ref().filter(|_| !is_stale) {
             changed |= self.receiver.hear_claims(claims);
         }
         match &self.downlink.permit {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use directive::{FeedId, LeaseId, MachineId, Watts};
+use directive::{FeedId, LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -17,6 +17,7 @@ use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
 use crate::lease::{BadRequest, Lease, LeaseRequest};
 use crate::ledger::{Event, Origin, WriteError};
+use crate::plan::Chosen;
 use crate::policy::Policy;
 use crate::view::{
     AdmissionAnswer, AdoptedAnswer, AmendmentAnswer, FeedsAnswer, FileNotice, HeadAnswer,
@@ -416,9 +417,11 @@ impl Core {
                 wall,
             );
         }
+        let waiting = self.inventory.waiting();
         self.inventory.regroup(&policy);
         let mut fleet = self.inventory.fleet_of(&policy);
-        let corrections = self.carried_corrections(&policy, &fleet);
+        let claimed = self.newly_claimed(&policy, waiting);
+        let corrections = self.carried_corrections(&policy, &fleet, &claimed);
         fleet.corrections.clone_from(corrections.planned());
         fleet.commands.clone_from(&self.fleet.population.commands);
         self.tally.policies_loaded += 1;
@@ -428,6 +431,7 @@ impl Core {
         );
         self.plausible = self.carried_plausibility(&policy);
         self.policy = policy;
+        self.keep_from_work(claimed, wall);
         self.sums = FeedSums::new(self.policy.facility.feeds());
         self.corrections = corrections;
         self.count_leases();
@@ -442,6 +446,43 @@ impl Core {
         self.fleet.population = fleet;
         self.replan = true;
         Answer::Done
+    }
+
+    /// The machines of `waiting`, which had no work because no group claimed them, that get work by
+    /// `policy`, with their groups.
+    fn newly_claimed(
+        &self,
+        policy: &Policy,
+        waiting: Vec<MachineId>,
+    ) -> Vec<(MachineId, Option<usize>)> {
+        let claims = policy.claims();
+        let claimed = waiting.into_iter().filter(|machine| claims.claims(machine));
+        claimed
+            .map(|machine| {
+                let group = self.inventory.group(policy, &machine);
+                (machine, group)
+            })
+            .collect()
+    }
+
+    /// Keeps machines from work that a new policy claims until the plan, and a permit, let them have it
+    /// in their turns.
+    fn keep_from_work(&mut self, claimed: Vec<(MachineId, Option<usize>)>, at: Timestamp) {
+        for (machine, group) in claimed {
+            // One that no group claims is neither planned nor shed.
+            let Some(group) = group else { continue };
+            let chosen = Chosen {
+                group: self.policy.facility.groups()[group].id.clone(),
+                lease: None,
+                at,
+                until: None,
+                edge: None,
+                means: Means::Starve,
+                passed_on: false,
+            };
+            self.selection.off.entry(machine).or_insert_with(|| vec![chosen]);
+        }
+        self.counted = None;
     }
 
     /// Records once that a policy was refused: the same file may be read again at any time.

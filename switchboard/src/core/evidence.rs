@@ -51,6 +51,9 @@ impl Core {
         for lease in &leases {
             // Its end may be changed in a moment.
             if self.amending.values().any(|(amended, _)| *amended == lease.id) {
+                if lease.ends() <= self.schedule {
+                    self.sums.set_active(self.policy.facility.feeds(), &lease.id, false);
+                }
                 continue;
             }
             let evidence = self.evidence(lease, machines.by_lease.get(&lease.id), wall, now);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use directive::{LeaseId, Means, Watts};
+use directive::{LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
@@ -98,7 +98,7 @@ impl Core {
         let mut ending = PerFeed::all(feeds, Watts::ZERO);
         let has_just_ended = |lease: &&Lease| {
             let end = lease.ends();
-            end <= self.schedule && self.schedule < later(end, ENDS_WITHIN)
+            lease.start < end && end <= self.schedule && self.schedule < later(end, ENDS_WITHIN)
         };
         for lease in self.leases.iter().filter(has_just_ended) {
             for &feed in feeds.path_of(&lease.feed) {
@@ -133,11 +133,28 @@ impl Core {
     }
 
     /// The corrections as they are under a new policy with other figures: a feed that the policy in
-    /// force has too carries what it carried.
-    pub(super) fn carried_corrections(&self, policy: &Policy, fleet: &Population) -> Corrections {
+    /// force has too carries what it carried. The machines of `claimed` had no work, and are not in it.
+    pub(super) fn carried_corrections(
+        &self,
+        policy: &Policy,
+        fleet: &Population,
+        claimed: &[(MachineId, Option<usize>)],
+    ) -> Corrections {
         let former = &self.policy.facility;
         let before = former.load_by_figures(&self.fleet.population);
-        let after = policy.facility.load_by_figures(fleet);
+        let mut known = fleet.clone();
+        for (_, group) in claimed {
+            match group {
+                Some(group) => {
+                    let id = &policy.facility.groups()[*group].id;
+                    if let Some(count) = known.groups.get_mut(id) {
+                        *count = count.saturating_sub(1);
+                    }
+                }
+                None => known.unassigned = known.unassigned.saturating_sub(1),
+            }
+        }
+        let after = policy.facility.load_by_figures(&known);
         let feeds = policy.facility.feeds();
         let now = self.at.map(|(_, now)| now);
         let Some(now) = now else { return Corrections::new(feeds) };

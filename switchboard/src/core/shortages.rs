@@ -117,7 +117,7 @@ impl Core {
     /// Logs that machines which no group claims wait for work. Anybody can open sessions, so that this
     /// is said once a minute at most, and again only for twice as many.
     pub(super) fn tell_unassigned(&mut self, now: Instant, outputs: &mut Outputs) {
-        let waiting = self.fleet.population.waiting;
+        let waiting = self.inventory.last_fleet().population.waiting;
         let (told, since) = self.told_waiting;
         let is_news = match (told, waiting) {
             (0, 0) => false,
@@ -128,8 +128,11 @@ impl Core {
             return;
         }
         self.told_waiting = (waiting, Some(now));
-        let examples = if waiting > 0 { self.census.unassigned.clone() } else { Vec::new() };
-        outputs.notices.push(Notice::Unassigned(Named { count: waiting, examples }));
+        let mut machines = if waiting > 0 { self.inventory.waiting() } else { Vec::new() };
+        machines.sort_unstable();
+        let mut named = Named::default();
+        machines.iter().for_each(|machine| named.add(machine));
+        outputs.notices.push(Notice::Unassigned(named));
     }
 
     pub(super) fn shortage_of(&self, lease: &LeaseId) -> Option<&Shortage> {

@@ -17,7 +17,7 @@ use rand::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::commitment::Phase;
+use crate::commitment::{Doing, Phase};
 use crate::fixture::{at, origin, policy, policy_with};
 use crate::lease::LeaseRequest;
 use crate::plan::Chosen;
@@ -494,11 +494,12 @@ fn lowering_is_never_refused() {
     assert_eq!(world.core.policy.digest, "low");
     let short = world.core.shortage_of(&"l".into()).expect("short in the same second");
     assert_eq!((short.missing, short.known_since), (Watts(1_420), Some(at(20))));
-    // Everything that can go goes, and the record says what is missing.
-    world.run_to(1010);
-    assert!(
-        world.machines.iter().filter(|one| one.id.as_str().starts_with('a')).all(|one| !one.draws)
-    );
+    // Everything that can go goes, and the record says what is missing and why.
+    world.run_to(1100);
+    assert!(world.machines.iter().filter(|one| one.feed == "a").all(|one| !one.draws));
+    let breaches = &world.core.state.leases["l"].breaches;
+    let [breach] = &breaches[..] else { panic!("one breach: {breaches:?}") };
+    assert_eq!((breach.missing, breach.doing), (Watts(1_420), Some(Doing::Derate)));
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Core {
             groups,
             unassigned: UnassignedView {
                 count: self.fleet.population.unassigned,
-                waiting: self.fleet.population.waiting,
+                waiting: self.inventory.last_fleet().population.waiting,
                 examples: self.census.unassigned.clone(),
                 feed: facility.feeds()[facility.unassigned_feed()].id.clone(),
                 counted: times(facility.unassigned(), self.fleet.population.unassigned),

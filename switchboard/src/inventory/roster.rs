@@ -61,6 +61,14 @@ impl Roster {
         first.into_iter().cloned().collect()
     }
 
+    /// The machines that no group claims and that get no work.
+    pub(super) fn waiting(&self) -> Vec<MachineId> {
+        let waits = |(machine, counted): (&MachineId, &Counted)| {
+            (*counted == Counted::Waiting).then(|| machine.clone())
+        };
+        self.counted.iter().filter_map(waits).collect()
+    }
+
     /// Has everything looked at again, because the groups have changed.
     pub(super) fn forget(&mut self) {
         *self = Self { is_stale: true, ..Self::default() };
@@ -146,7 +154,10 @@ impl Inventory {
         if let Some(after) = after {
             roster.fleet.population.add(policy, after, 1);
         }
-        true
+        // Who waits is no load: whoever opens and closes sessions causes no plan.
+        let is_load =
+            |counted: Option<Counted>| counted.is_some_and(|counted| counted != Counted::Waiting);
+        is_load(before) || is_load(after)
     }
 
     fn counted(&self, policy: &Policy) -> HashMap<MachineId, Counted> {

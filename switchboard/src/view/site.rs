@@ -154,6 +154,7 @@ pub struct UnassignedView {
     /// Machines that have work or a device.
     pub count: u32,
     /// Further machines, which get no work (`[site] unassigned = "park"`) and count as no load.
+    #[serde(default)]
     pub waiting: u32,
     /// The names of at most three of both.
     pub examples: Vec<MachineId>,

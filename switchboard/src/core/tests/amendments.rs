@@ -64,7 +64,7 @@ fn a_lease_that_is_shortened_gives_its_power_back_earlier() {
     world.run_to(1400);
     assert_eq!(amended(&mut world, "l", 1500).arithmetic, []);
     // The power is another lease's from then on.
-    assert!(matches!(world.commit("m", "b", 30_000, 2000, 3000), Answer::Committed(_)));
+    assert!(matches!(world.commit("m", "a", 40_000, 2000, 3000), Answer::Committed(_)));
     world.run_to(1700);
     assert_eq!((world.phase("l"), asleep(&world)), (Phase::Closed, 0));
 }
