@@ -86,6 +86,9 @@ pub enum Output {
         machine: MachineId,
         kind: Kind,
     },
+    /// Give up the reading of this machine that is under way, before the command that follows. It is
+    /// not answered any more.
+    GiveUpRead(MachineId),
     /// Read this meter; answer with [`AgentCore::measured`].
     Measure(MeterId),
     /// Write this state; answer with [`AgentCore::persisted`]. There is never a second write under
@@ -334,7 +337,7 @@ impl AgentCore {
             debug!(%machine, %kind, %error, "command failed");
         }
         let face = known.face();
-        self.queues[known.driver].ended(kind);
+        self.queues[known.driver].ended(kind, now);
         if result.is_ok()
             && let Some(since) = known.told_at(kind)
         {
@@ -355,7 +358,7 @@ impl AgentCore {
     ) {
         let Some(known) = self.machines.get_mut(machine) else { return };
         let (face, mark) = (known.face(), known.mark());
-        self.queues[known.driver].ended(Kind::Read);
+        self.queues[known.driver].ended(Kind::Read, now);
         if known.read(result, &self.timings[known.assignment], now) {
             debug!(%machine, "woke by itself, is put back to sleep");
         }

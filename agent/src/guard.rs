@@ -46,13 +46,14 @@ pub(crate) trait Fleet {
 pub(crate) enum Seen {
     /// It draws power, and may run.
     Runs,
-    /// It may run, and its device was not read or did not answer: it is chosen after all others.
+    /// It may run, and its device was not read or did not answer, or its driver takes no command at
+    /// present: it is chosen after all others.
     Silent,
     /// It was told to wake and its device has not reported it awake yet.
     Boots,
     /// It must sleep, and its device has confirmed since the last command that it does.
     Sleeps,
-    /// It must sleep, and its device does not answer or does not follow.
+    /// It must sleep, and its device does not answer or does not follow, or was not told yet.
     Defies,
     /// It is on its way to sleep, sleeps for another reason, may not run, or is not reached.
     Other,

@@ -61,6 +61,8 @@ pub(crate) enum CommandOutcome {
     failed,
     /// The device's answer could not be read.
     unreadable,
+    /// A reading that was not waited for, because the machine had to be told to sleep.
+    given_up,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -238,6 +240,8 @@ impl Metrics {
         for outcome in [DirectiveOutcome::taken, DirectiveOutcome::same, DirectiveOutcome::stale] {
             self.directives.get_or_create_owned(&DirectiveLabels { outcome });
         }
+        let given_up = CommandLabels { kind: KindLabel::read, outcome: CommandOutcome::given_up };
+        self.commands.get_or_create_owned(&given_up);
         for (_, state) in GUARD_STATES {
             self.guard_feeds.get_or_create_owned(&GuardLabels { state });
         }

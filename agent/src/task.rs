@@ -12,7 +12,7 @@ use directive::{
     MeterId, MeterReading, Offer, Reading, Report, ReportSender,
 };
 use tokio::sync::oneshot;
-use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio::task::{self, AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
@@ -188,6 +188,8 @@ struct Running {
     unwritten: bool,
     work: JoinSet<Answer>,
     jobs: HashMap<task::Id, Job>,
+    /// The readings of machines that are under way.
+    readings: HashMap<MachineId, AbortHandle>,
 }
 
 impl Running {
@@ -246,6 +248,7 @@ impl Running {
             unwritten: false,
             work: JoinSet::new(),
             jobs: HashMap::new(),
+            readings: HashMap::new(),
         })
     }
 
@@ -291,6 +294,7 @@ impl Running {
             // Recorded before the commands of this turn.
             Output::Intend(_) => {}
             Output::Command { driver, machine, kind } => self.command(driver, machine, kind),
+            Output::GiveUpRead(machine) => self.give_up_read(&machine),
             Output::Measure(meter) => self.measure(meter),
             Output::Persist { version, mut state } => {
                 let (file, journal) = (self.file.clone(), self.journal.clone());
@@ -378,7 +382,18 @@ impl Running {
                 }
             }
         });
-        self.jobs.insert(task.id(), Job::Command(job, kind));
+        self.jobs.insert(task.id(), Job::Command(job.clone(), kind));
+        if kind == Kind::Read {
+            self.readings.insert(job, task);
+        }
+    }
+
+    /// Ends a reading. A driver that runs a program ends it with that.
+    fn give_up_read(&mut self, machine: &MachineId) {
+        let Some(reading) = self.readings.remove(machine) else { return };
+        self.jobs.remove(&reading.id());
+        reading.abort();
+        self.metrics.command(Kind::Read, CommandOutcome::given_up);
     }
 
     fn measure(&mut self, id: MeterId) {
@@ -404,6 +419,9 @@ impl Running {
             Err(error) => (error.id(), Answer::Broke(error.to_string())),
         };
         let Some(job) = self.jobs.remove(&id) else { return };
+        if let Job::Command(machine, Kind::Read) = &job {
+            self.readings.remove(machine);
+        }
         self.answered(job, answer, clock::now());
     }
 

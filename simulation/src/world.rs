@@ -113,8 +113,8 @@ impl<'a> World<'a> {
             Due::Commanded { life, machine, kind, answer } => {
                 return self.agent.commanded(stage, life, &machine, kind, answer);
             }
-            Due::Read { life, machine, answer } => {
-                return self.agent.read(stage, life, &machine, answer);
+            Due::Read { life, machine, sent, answer } => {
+                return self.agent.read(stage, life, &machine, sent, answer);
             }
             Due::Measured { life, meter, answer } => {
                 return self.agent.measured(stage, life, &meter, answer);

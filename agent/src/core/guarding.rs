@@ -36,6 +36,8 @@ pub(super) struct Guarding {
 struct Reached<'a> {
     machines: &'a BTreeMap<MachineId, Machine>,
     applied: &'a BTreeMap<MachineId, Standing>,
+    /// Which drivers take no further command now.
+    stuck: Vec<bool>,
 }
 
 impl Fleet for Reached<'_> {
@@ -46,7 +48,10 @@ impl Fleet for Reached<'_> {
         {
             return Seen::Other;
         }
-        machine.guarded()
+        match machine.guarded() {
+            Seen::Runs if self.stuck[machine.driver] => Seen::Silent,
+            seen => seen,
+        }
     }
 }
 
@@ -118,6 +123,13 @@ impl AgentCore {
         }
     }
 
+    /// For each driver, whether no further command can be handed to it, and those under way take
+    /// longer than they normally do.
+    fn stuck(&self, now: Instant) -> Vec<bool> {
+        let drivers = self.queues.iter().enumerate();
+        drivers.map(|(driver, queue)| queue.is_stuck(self.command_time(driver), now)).collect()
+    }
+
     /// Gives the guard a meter's answer, and commands the machines that it chooses.
     pub(super) fn guard_sample(
         &mut self,
@@ -126,7 +138,8 @@ impl AgentCore {
         wall: Timestamp,
         now: Instant,
     ) {
-        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        let stuck = self.stuck(now);
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         let sampled = self.guard.measured(meter, reading, &fleet, wall, now);
         let Sampled { acts, tripped, news, fresh } = sampled;
         self.guarding.sampled |= fresh;
@@ -206,7 +219,8 @@ impl AgentCore {
         }
         self.guarding.reported = Some(now);
         self.guarding.news = false;
-        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        let stuck = self.stuck(now);
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         self.outputs.push_back(Output::ReportGuard(self.guard.report(&fleet, wall, now)));
     }
 }

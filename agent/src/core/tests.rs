@@ -82,6 +82,8 @@ struct Bench {
     reported_drivers: Vec<DriverReport>,
     /// What was announced for the journal.
     intents: Vec<Intent>,
+    /// The readings that were given up.
+    given_up: Vec<MachineId>,
 }
 
 impl Bench {
@@ -96,6 +98,7 @@ impl Bench {
             reported_meters: Vec::new(),
             reported_drivers: Vec::new(),
             intents: Vec::new(),
+            given_up: Vec::new(),
         }
     }
 
@@ -143,6 +146,7 @@ impl Bench {
                 assert!(self.reported.take(delta, 1000, |_, _| ()).current);
             }
             Output::Intend(intent) => self.intents.push(intent),
+            Output::GiveUpRead(machine) => self.given_up.push(machine),
             Output::ReportMeters(report) => self.reported_meters = report.meters,
             Output::ReportDrivers(report) => self.reported_drivers = report.drivers,
             _ => {}

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use directive::{
     Action, DeviceState, Generation, GroupId, InProcess, MachineReport, Means, MeterReport, Outlet,
@@ -16,6 +17,19 @@ use crate::claims::Claims;
 struct FakeDevices {
     asleep: Mutex<BTreeMap<MachineId, bool>>,
     wakes: Mutex<Vec<MachineId>>,
+    /// Whether readings are not answered from now on.
+    reads_hang: AtomicBool,
+    /// The number of readings that hang.
+    hanging: AtomicUsize,
+}
+
+/// A reading that hangs, until it is given up.
+struct Hanging<'a>(&'a AtomicUsize);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeDevices {
@@ -53,6 +67,11 @@ impl Actuator for FakeDevices {
     fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>> {
         Box::pin(async move {
             self.reach(machine).await;
+            if self.reads_hang.load(Ordering::SeqCst) {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                let _reading = Hanging(&self.hanging);
+                std::future::pending::<()>().await;
+            }
             let state = if self.is_asleep(machine.as_str()) {
                 DeviceState::Asleep
             } else {
@@ -108,6 +127,14 @@ fn all(glob: &str) -> Assignment {
 }
 
 fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, CancellationToken) {
+    start_with(config(dir), devices, link)
+}
+
+fn start_with(
+    config: AgentConfig,
+    devices: &Arc<FakeDevices>,
+    link: InProcess,
+) -> (Agent, CancellationToken) {
     let driver = Driver {
         name: String::new(),
         actuator: devices.clone(),
@@ -122,7 +149,7 @@ fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, Can
     ];
     let stop = CancellationToken::new();
     let devices = Devices { drivers: vec![driver], assignments: vec![all("*")], meters };
-    let agent = Agent::spawn(config(dir), devices, link, Metrics::default(), stop.clone()).unwrap();
+    let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
     (agent, stop)
 }
 
@@ -259,6 +286,32 @@ async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
     assert!(devices.is_asleep("a"), "no permit, no wake");
     heard.update(|down| down.permit = Some(permit(2, 1)));
     heard.until("a is back", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_machine_that_must_sleep_does_not_wait_for_a_reading_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(FakeDevices::default());
+    let (link, mut heard) = linked();
+    let patient = AgentConfig { answer_timeout: Duration::from_mins(10), ..config(dir.path()) };
+    let (agent, stop) = start_with(patient, &devices, link);
+    let later = clock::wall() + SignedDuration::from_hours(1);
+    let mut named = Timeline::clone(&drain(1, &["a"]));
+    named.steps[0].at = later;
+    heard.update(|down| down.timeline = Some(Arc::new(named)));
+    heard.until("a is read", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
+    devices.reads_hang.store(true, Ordering::SeqCst);
+    while devices.hanging.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    heard.update(|down| down.timeline = Some(drain(2, &["a"])));
+    while !devices.is_asleep("a") || devices.hanging.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    devices.reads_hang.store(false, Ordering::SeqCst);
+    heard.until("a sleeps", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
     stop.cancel();
     agent.ended().await.unwrap();
 }

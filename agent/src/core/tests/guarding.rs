@@ -54,11 +54,18 @@ impl Bench {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Command { machine, kind, .. } => commands.push((machine.to_string(), kind)),
+                Output::GiveUpRead(machine) => self.given_up.push(machine),
                 Output::GuardTripped(_) | Output::Intend(_) => {}
                 output => panic!("{output:?}"),
             }
         }
         commands
+    }
+
+    /// The meter shows this power. Returns the machines that are told to sleep at once.
+    fn sleeps(&mut self, millis: u64, watts: i64) -> Vec<String> {
+        let commands = self.shows(millis, watts).into_iter();
+        commands.filter(|(_, kind)| *kind == Kind::Sleep).map(|(machine, _)| machine).collect()
     }
 
     /// Answers the reads among `commands`, and those that follow: each device says what it said
@@ -164,6 +171,79 @@ fn a_machine_that_is_read_before_its_first_command_covers_no_excess() {
     assert_eq!(bench.shows(4_000, 64_000), [], "6 kW are on their way");
     assert_eq!(bench.shows(5_000, 67_000), []);
     assert_eq!(bench.shows(6_000, 67_000), [told("c", Kind::Sleep)]);
+}
+
+#[test]
+fn a_reading_that_hangs_keeps_no_command_back() {
+    let mut bench = awake();
+    let reads = ["a", "b", "c", "d"].map(|machine| told(machine, Kind::Read));
+    assert_eq!(bench.tick_at(10_000), reads);
+    // None of them is answered.
+    assert_eq!(bench.shows(11_000, 61_000), []);
+    assert_eq!(bench.shows(12_000, 61_500), [told("a", Kind::Sleep)]);
+    assert_eq!(bench.given_up, ["a".into()], "the others are read on");
+    bench.obeys("a", Kind::Sleep);
+    assert_eq!(bench.tick_at(13_000), [told("a", Kind::Read)]);
+    assert_eq!(bench.says("a", DeviceState::Asleep), []);
+    bench.tick_at(14_000);
+    assert_eq!(bench.report_of("a").state, DeviceState::Asleep);
+}
+
+/// `a` and `b` have a driver that takes one command at a time, `c` and `d` another one. The machine
+/// `a` is told to sleep, and the driver does not answer.
+fn stuck() -> Bench {
+    let (mut config, table) = guarded();
+    config.drivers[0].in_flight = 1;
+    config.drivers.push(DriverLimits { name: "other".into(), in_flight: 8 });
+    config.assignments[0].claims = Claims::globs(["a", "b"]);
+    let other = Assignment {
+        claims: Claims::globs(["c", "d"]),
+        driver: 1,
+        ..config.assignments[0].clone()
+    };
+    config.assignments.push(other);
+    let mut bench = Bench::new(config, AgentState::default());
+    let downlink = Downlink { guard: Some(table), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    bench
+}
+
+#[test]
+fn a_command_that_its_driver_does_not_take_in_time_covers_no_excess() {
+    let mut bench = stuck();
+    assert_eq!(bench.sleeps(1_000, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 64_000), ["a"], "and `b` waits");
+    for millis in [3_000, 7_000, 11_900] {
+        assert_eq!(
+            bench.sleeps(millis, 64_000),
+            [""; 0],
+            "two commands of 5 s each are waited for"
+        );
+    }
+    assert_eq!(bench.sleeps(12_000, 64_000), ["c"], "in place of `b`");
+    for millis in [15_000, 20_000, 21_900] {
+        assert_eq!(bench.sleeps(millis, 64_000), [""; 0], "all is covered");
+    }
+    // When its driver takes the command of `b`, it counts from then on.
+    bench.obeys("a", Kind::Sleep);
+    assert!(bench.tick_at(21_950).contains(&told("b", Kind::Sleep)));
+    assert_eq!(bench.sleeps(21_990, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(22_000, 67_000), [""; 0], "`b` and `c` make 6 kW");
+    assert_eq!(bench.sleeps(23_000, 67_000), ["d"]);
+}
+
+#[test]
+fn machines_of_a_driver_that_takes_no_command_go_after_all_others() {
+    let mut bench = stuck();
+    assert_eq!(bench.sleeps(1_000, 61_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["a"]);
+    // The driver has had the time for one command.
+    assert_eq!(bench.sleeps(8_000, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(9_000, 64_000), ["c"], "`b` is before it in the table");
 }
 
 #[test]
