@@ -14,6 +14,7 @@ pub mod guard;
 pub mod journal;
 pub mod meters;
 pub mod metrics;
+mod program;
 pub mod settings;
 #[cfg(feature = "simulate")]
 pub mod simulate;
