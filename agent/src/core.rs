@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use crate::claims::Assignment;
-use crate::guard::Guard;
+use crate::guard::{FeedOver, Guard};
 use crate::journal::Intent;
 use crate::state::{AgentState, Mark};
 
@@ -61,6 +61,8 @@ pub struct CoreConfig {
     /// The maximum number of machines known at once. A further machine that a timeline names is
     /// ignored and counted.
     pub machines_max: usize,
+    /// How often at most [`Output::FeedOver`] is said of a feed; `None` for never.
+    pub calls_every: Option<Duration>,
 }
 
 /// One driver as the core sees it.
@@ -108,6 +110,8 @@ pub enum Output {
     ReportDrivers(DriversReport),
     /// The guard has tripped at this feed.
     GuardTripped(FeedId),
+    /// The feed carries too much, and the guard has no machine left.
+    FeedOver(FeedOver),
     /// A timeline was offered, with this result.
     Offered(Offer),
     /// The wall clock was stepped by this much, and nothing is woken until it is right again.
@@ -220,6 +224,7 @@ impl AgentCore {
             all_meters_reported: None,
             config,
         };
+        core.guard.calls_every(core.config.calls_every);
         let declared: Vec<MachineId> = core
             .config
             .assignments

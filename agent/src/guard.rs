@@ -25,9 +25,11 @@ mod feed;
 mod holds;
 mod motion;
 mod moving;
+mod over;
 mod table;
 
 pub use holds::GuardSaved;
+pub use over::{FeedOver, OverReason};
 
 use choice::{Budget, Choice};
 use feed::{Judged, Watch};
@@ -66,6 +68,8 @@ pub(crate) struct Sampled {
     pub(crate) acts: Vec<GuardHold>,
     /// The feeds that have tripped.
     pub(crate) tripped: Vec<FeedId>,
+    /// The feeds for which somebody else must be called.
+    pub(crate) over: Vec<FeedOver>,
     /// Whether the state of some feed has changed in a way that is reported without delay.
     pub(crate) news: bool,
     /// Whether a feed that this agent guards has a new sample.
@@ -83,6 +87,9 @@ pub(crate) struct Guard {
     holds: Holds,
     /// What was shed in the last minute.
     shed: VecDeque<(Instant, Watts)>,
+    /// How often at most somebody is called for a feed that carries too much when no machine is left;
+    /// `None` if there is nobody.
+    calls_every: Option<Duration>,
 }
 
 /// The time in which `ramp_per_min` is counted.
@@ -100,11 +107,18 @@ impl Guard {
             motions: Vec::new(),
             holds: Holds::restore(last_hold, holds),
             shed: VecDeque::new(),
+            calls_every: None,
         };
         if let Some(table) = table {
             guard.take_table(&table);
         }
         guard
+    }
+
+    /// Calls somebody, at most once in `every` for each feed, when a feed carries too much and no
+    /// machine is left.
+    pub(crate) fn calls_every(&mut self, every: Option<Duration>) {
+        self.calls_every = every;
     }
 
     /// What must survive a restart.
@@ -253,6 +267,7 @@ impl Guard {
             warn!(feed = %spec.id, watts = watts.0, "guard: the meter is suspect, it does not show what machines do");
         }
         let act = self.act(feed, fleet, now);
+        sampled.over.extend(self.look_at_bare(feed, act.is_some(), now));
         if tripped_now {
             let spec = &self.table.feeds()[feed];
             let machines = act.as_ref().map_or(0, |hold| hold.machines.len());
@@ -269,6 +284,52 @@ impl Guard {
             || act.is_some()
             || self.feeds[feed].wants != wants;
         sampled.acts.extend(act);
+    }
+
+    /// Whether somebody must be called because the feed carries too much and no machine is left. The
+    /// word of a suspect meter alone is not enough.
+    fn look_at_bare(&mut self, feed: usize, acted: bool, now: Instant) -> Option<FeedOver> {
+        let every = self.calls_every?;
+        let (spec, watch) = (&self.table.feeds()[feed], &self.feeds[feed]);
+        let is_covered = watch.wants <= Watts::ZERO;
+        let is_over = watch.shows_excess(spec, now) && !self.is_capped(feed, now);
+        if !is_over || (is_covered && acted) {
+            self.feeds[feed].bare.end();
+            return None;
+        }
+        if is_covered {
+            self.feeds[feed].bare.pause();
+            return None;
+        }
+        let below = self.table.below(feed).iter().map(|number| &self.table.machines()[*number]);
+        let sheds = below.map(|entry| entry.sheds).max().unwrap_or_default();
+        let (at, taken, gap) = watch.newest()?;
+        let patience = sheds + spec.lag + gap * 2;
+        let is_above_rating = watch.above_rating(spec) > Watts::ZERO;
+        let bare = &mut self.feeds[feed].bare;
+        let reason = bare.note(taken, is_above_rating, patience, every, now)?;
+        let since = bare.over_since.unwrap_or(at);
+        Some(FeedOver {
+            feed: spec.id.clone(),
+            reason,
+            metered: self.feeds[feed].watts(),
+            usable: spec.usable,
+            rating: spec.rating,
+            since,
+            at,
+        })
+    }
+
+    /// Whether there is nothing but the word of a suspect meter.
+    fn is_capped(&self, feed: usize, now: Instant) -> bool {
+        let agrees = || {
+            let mut above = self.table.above(feed).skip(1);
+            let parent = above.find(|above| self.table.feeds()[*above].meter.is_some());
+            parent.is_some_and(|parent| {
+                self.feeds[parent].shows_excess(&self.table.feeds()[parent], now)
+            })
+        };
+        self.feeds[feed].is_suspect() && !agrees()
     }
 
     /// Chooses machines for what the feed carries too much, as far as no command covers it yet.
@@ -306,14 +367,7 @@ impl Guard {
         let (spec, watch) = (&self.table.feeds()[feed], &self.feeds[feed]);
         let ramp = self.table.ramp_per_min().map(|ramp| ramp.saturating_sub(in_last_minute));
         let step = self.table.step_max();
-        let agrees = || {
-            let mut above = self.table.above(feed).skip(1);
-            let parent = above.find(|above| self.table.feeds()[*above].meter.is_some());
-            parent.is_some_and(|parent| {
-                self.feeds[parent].shows_excess(&self.table.feeds()[parent], now)
-            })
-        };
-        let capped = watch.is_suspect() && !agrees();
+        let capped = self.is_capped(feed, now);
         Budget {
             suspect: capped.then(|| watch.suspect_rest(self.table.suspect_max_pct())),
             pace: ramp.into_iter().chain(step).min(),

@@ -11,6 +11,7 @@ pub mod claims;
 pub mod core;
 pub mod drivers;
 pub mod guard;
+pub mod hook;
 pub mod journal;
 pub mod meters;
 pub mod metrics;

@@ -1,5 +1,5 @@
-//! The agent's part of a configuration: `[driver.NAME]`, what commands machines, and `[meter.NAME]`,
-//! what measures power. What each kind of them needs is read by its own file in [`crate::drivers`]
+//! The agent's part of a configuration: `[driver.NAME]`, what commands machines, `[meter.NAME]`, what
+//! measures power, and `[hook]`, what is run as a last resort. What each kind of them needs is read by its own file in [`crate::drivers`]
 //! and [`crate::meters`]. Which groups and feeds use them is left to the policy.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use daemon::settings::{Section, Spot};
 use directive::{Actuator, Meter, MeterId};
 
 use crate::drivers::{self, Driver};
+use crate::hook::{self, Hook};
 use crate::meters::{self, Source};
 
 /// The drivers and meters of a site, in the order of the file.
@@ -17,7 +18,11 @@ use crate::meters::{self, Source};
 pub struct Settings {
     pub drivers: Vec<DriverSettings>,
     pub meters: Vec<MeterSettings>,
+    pub hook: Option<Hook>,
 }
+
+/// The sections that are read here.
+pub const SECTIONS: &[&str] = &["driver", "meter", "hook"];
 
 /// A driver under the name that groups of the policy use.
 #[derive(Debug, Clone)]
@@ -63,10 +68,10 @@ impl Settings {
         self
     }
 
-    /// Whether there is neither a driver nor a meter.
+    /// Whether there is nothing for an agent to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.drivers.is_empty() && self.meters.is_empty()
+        self.drivers.is_empty() && self.meters.is_empty() && self.hook.is_none()
     }
 }
 
@@ -79,12 +84,15 @@ pub fn read(root: &Section<'_>) -> Option<Settings> {
         meter.refuse("stale_after", format!("stands in [meter.{name}] of the policy"));
     }
     let (driver_count, meter_count) = (drivers.len(), meters.len());
+    let hook = root.table("hook").map(|section| hook::read(&section));
+    let is_hook_wrong = matches!(hook, Some(None));
     let settings = Settings {
+        hook: hook.flatten(),
         drivers: drivers.iter().filter_map(|(name, section)| read_driver(name, section)).collect(),
         meters: meters.iter().filter_map(|(name, section)| read_meter(name, section)).collect(),
     };
     let complete = settings.drivers.len() == driver_count && settings.meters.len() == meter_count;
-    complete.then_some(settings)
+    (complete && !is_hook_wrong).then_some(settings)
 }
 
 fn read_driver(name: &str, section: &Section<'_>) -> Option<DriverSettings> {

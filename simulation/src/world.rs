@@ -333,5 +333,6 @@ fn agent_config(scenario: &Scenario) -> CoreConfig {
         assignments: assignments.collect(),
         meters: facility.meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
         machines_max: 100_000,
+        calls_every: None,
     }
 }

@@ -31,7 +31,12 @@ pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<De
         name: settings.name.clone(),
         ..settings.driver.clone()
     });
-    Ok(Devices { drivers: drivers.collect(), assignments, meters: meters.collect() })
+    Ok(Devices {
+        drivers: drivers.collect(),
+        assignments,
+        meters: meters.collect(),
+        hook: settings.hook.clone(),
+    })
 }
 
 fn assign(group: &Group, driver: usize) -> Assignment {

@@ -141,10 +141,11 @@ impl AgentCore {
         let stuck = self.stuck(now);
         let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         let sampled = self.guard.measured(meter, reading, &fleet, wall, now);
-        let Sampled { acts, tripped, news, fresh } = sampled;
+        let Sampled { acts, tripped, over, news, fresh } = sampled;
         self.guarding.sampled |= fresh;
         self.guarding.news |= news;
         self.outputs.extend(tripped.into_iter().map(Output::GuardTripped));
+        self.outputs.extend(over.into_iter().map(Output::FeedOver));
         if acts.is_empty() {
             return;
         }

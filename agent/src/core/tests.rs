@@ -68,6 +68,7 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
         }],
         meters: Vec::new(),
         machines_max: 1000,
+        calls_every: None,
     }
 }
 

@@ -63,7 +63,7 @@ impl ExecActuator {
     ) -> Result<Vec<u8>, ActuatorError> {
         let argv = fill(template, machine)?;
         let _turn = self.running.acquire().await.expect("the semaphore is never closed");
-        program::run(&argv, self.config.timeout).await
+        program::run(&argv, &[], self.config.timeout).await
     }
 }
 

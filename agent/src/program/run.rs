@@ -14,11 +14,17 @@ const COMPLAINT_MAX: usize = 200;
 /// How long a pipe may stay open after the program has ended: one of its children may hold it.
 const PIPE_GRACE: Duration = Duration::from_millis(100);
 
-/// Runs a program with its arguments, and returns what it printed. If it takes longer than `timeout`,
+/// Runs a program with its arguments and with these environment variables added to ours, and returns
+/// what it printed. If it takes longer than `timeout`,
 /// or nobody waits for it any more, it is killed with all that it has started.
-pub(crate) async fn run(argv: &[String], timeout: Duration) -> Result<Vec<u8>, ActuatorError> {
+pub(crate) async fn run(
+    argv: &[String],
+    variables: &[(&str, String)],
+    timeout: Duration,
+) -> Result<Vec<u8>, ActuatorError> {
     let mut child = Command::new(&argv[0])
         .args(&argv[1..])
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,8 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use directive::{
-    Action, DeviceState, Generation, GroupId, InProcess, MachineReport, Means, MeterReport, Outlet,
-    Pending, Permit, ReceiverRole, Replica, Step, Timeline, Watts, in_process,
+    Action, DeviceState, Generation, GroupId, GuardFeed, GuardTable, InProcess, MachineReport,
+    Means, MeterReport, Outlet, Pending, Permit, ReceiverRole, Replica, Step, Timeline, Watts,
+    in_process,
 };
 use jiff::SignedDuration;
 
@@ -148,7 +149,8 @@ fn start_with(
         MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
     ];
     let stop = CancellationToken::new();
-    let devices = Devices { drivers: vec![driver], assignments: vec![all("*")], meters };
+    let devices =
+        Devices { drivers: vec![driver], assignments: vec![all("*")], meters, hook: None };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
     (agent, stop)
 }
@@ -317,6 +319,59 @@ async fn a_machine_that_must_sleep_does_not_wait_for_a_reading_that_hangs() {
 }
 
 #[tokio::test]
+async fn the_hook_runs_for_a_feed_that_no_machine_can_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("told");
+    let script = dir.path().join("hook.sh");
+    std::fs::write(&script, "echo $TIELINE_FEED $TIELINE_REASON >> \"$1\"\n").unwrap();
+    let command = ["/bin/sh", script.to_str().unwrap(), told.to_str().unwrap()];
+    let hook = Hook {
+        feed_over: command.map(str::to_owned).to_vec(),
+        timeout: Duration::from_secs(60),
+        every: Duration::from_secs(300),
+        spot: None,
+    };
+    let period = Duration::from_millis(20);
+    let meters = vec![MeterSetup { id: "m".into(), meter: Arc::new(Fixed(Watts(4200))), period }];
+    let devices = Devices { meters, hook: Some(hook), ..Devices::default() };
+    let (link, heard) = linked();
+    heard.update(|down| down.guard = Some(Arc::new(bare_table())));
+    let stop = CancellationToken::new();
+    let metrics = Metrics::default();
+    let agent = Agent::spawn(config(dir.path()), devices, link, metrics, stop.clone()).unwrap();
+    while !std::fs::read_to_string(&told).is_ok_and(|told| told.ends_with('\n')) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    agent.ended().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "f above_rating\n", "once");
+}
+
+/// A feed that may carry 3 kW, without machines.
+fn bare_table() -> GuardTable {
+    let feed = GuardFeed {
+        feed: "f".into(),
+        parent: None,
+        owner: Some("agent-1".into()),
+        meter: Some("m".into()),
+        usable: Watts(3_000),
+        rating: Watts(4_000),
+        band: Watts(100),
+        after: 2,
+        lag_ms: 0,
+        stale_after_ms: 15_000,
+    };
+    GuardTable {
+        version: Generation { epoch: 1, generation: 1 },
+        feeds: vec![feed],
+        cohorts: Vec::new(),
+        ramp_per_min: None,
+        step_max: None,
+        suspect_max_pct: 25,
+    }
+}
+
+#[tokio::test]
 async fn a_full_report_is_made_when_the_switchboard_asks_for_one() {
     let dir = tempfile::tempdir().unwrap();
     let devices = Arc::new(FakeDevices::default());
@@ -413,7 +468,8 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let (link, mut heard) = linked();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
-    let devices = Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters };
+    let devices =
+        Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters, hook: None };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
 
     heard.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));

@@ -216,7 +216,10 @@ impl Agent {
                 Output::ReportDrivers(report) => {
                     stage.report(ROLE, Report::Drivers(report));
                 }
-                Output::GuardTripped(_) | Output::Offered(_) | Output::Ignored(_) => {}
+                Output::GuardTripped(_)
+                | Output::FeedOver(_)
+                | Output::Offered(_)
+                | Output::Ignored(_) => {}
                 Output::Clock(off) => stage.tell_clock(ROLE, off),
             }
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use switchboard::facility::Group;
 use switchboard::policy::{Declared, declared};
 
+use crate::figures::length;
 use crate::files::SitePolicy;
 use crate::output::{LEAST_WIDTH, wrapped};
 use crate::settings::Settings;
@@ -61,7 +62,12 @@ fn agent_rows(agent: &agent::Settings) -> Vec<[String; 3]> {
         .meters
         .iter()
         .map(|meter| ["meter".to_owned(), meter.id.to_string(), meter.source.summary.clone()]);
-    [limited(drivers.collect(), "driver"), limited(meters.collect(), "meter")].concat()
+    let hook = agent.hook.iter().map(|hook| {
+        let every = length(hook.every);
+        ["hook".to_owned(), hook.feed_over.join(" "), format!("at most every {every} for a feed")]
+    });
+    [limited(drivers.collect(), "driver"), limited(meters.collect(), "meter"), hook.collect()]
+        .concat()
 }
 
 /// The first rows, and how many more there are.

@@ -224,7 +224,7 @@ pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, 
 /// Warns of drivers and meters that no switchboard uses.
 pub(super) fn warn_of_no_switchboard(configuration: &Document, agent: &agent::Settings) {
     if let Some(spot) = first_spot(agent) {
-        let message = "without [switchboard], drivers and meters are not used: an agent cannot run apart from its switchboard yet";
+        let message = "without [switchboard], drivers, meters and [hook] are not used: an agent cannot run apart from its switchboard yet";
         configuration.warn(spot, message, None);
     }
 }
@@ -237,9 +237,10 @@ pub(super) fn refuse_agent_alone(configuration: &Document, agent: &agent::Settin
     }
 }
 
-/// Where the agent's part begins: its first driver, or its first meter.
+/// Where the agent's part begins: its first driver, its first meter, or its hook.
 fn first_spot(agent: &agent::Settings) -> Option<&Spot> {
     let drivers = agent.drivers.iter().map(|driver| &driver.spot);
     let meters = agent.meters.iter().map(|meter| &meter.spot);
-    drivers.chain(meters).flatten().next()
+    let hook = agent.hook.iter().map(|hook| &hook.spot);
+    drivers.chain(meters).chain(hook).flatten().next()
 }
