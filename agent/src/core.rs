@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use crate::claims::Assignment;
-use crate::guard::{FeedOver, Guard};
+use crate::guard::{FeedOver, Guard, OwnGuard};
 use crate::journal::Intent;
 use crate::state::{AgentState, Mark};
 
@@ -63,6 +63,8 @@ pub struct CoreConfig {
     pub machines_max: usize,
     /// How often at most [`Output::FeedOver`] is said of a feed; `None` for never.
     pub calls_every: Option<Duration>,
+    /// The feeds that the agent guards by itself until it has heard a guard table.
+    pub own_guards: Vec<OwnGuard>,
 }
 
 /// One driver as the core sees it.
@@ -239,6 +241,7 @@ impl AgentCore {
         }
         core.meet_named(now);
         core.meet_guarded(now);
+        core.guard_alone();
         core
     }
 
@@ -292,6 +295,9 @@ impl AgentCore {
     /// Does everything that is due.
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
         self.advance(wall, now);
+        if self.has_met() {
+            self.guard_alone();
+        }
         self.lift_holds(now);
         self.look_at_refused_wakes(now);
         self.issue(wall, now);

@@ -26,10 +26,13 @@ mod holds;
 mod motion;
 mod moving;
 mod over;
+mod own;
 mod table;
 
 pub use holds::GuardSaved;
 pub use over::{FeedOver, OverReason};
+pub use own::OwnGuard;
+pub(crate) use own::{OwnMachine, table as own_table};
 
 use choice::{Budget, Choice};
 use feed::{Judged, Watch};
@@ -80,6 +83,8 @@ pub(crate) struct Sampled {
 pub(crate) struct Guard {
     own: ReceiverId,
     table: Table,
+    /// Whether the table is made from the agent's own settings, because none was ever heard.
+    is_own: bool,
     /// The feeds of the table, by their numbers there.
     feeds: Vec<Watch>,
     /// The machines of the table, by their numbers there.
@@ -103,6 +108,7 @@ impl Guard {
         let mut guard = Self {
             own,
             table: Table::default(),
+            is_own: false,
             feeds: Vec::new(),
             motions: Vec::new(),
             holds: Holds::restore(last_hold, holds),
@@ -124,16 +130,40 @@ impl Guard {
     /// What must survive a restart.
     pub(crate) fn saved(&self) -> GuardSaved {
         GuardSaved {
-            table: self.table.source().cloned(),
+            table: self.heard().cloned(),
             last_hold: self.holds.last(),
             holds: self.holds.all(),
         }
     }
 
+    /// Takes a table made from the agent's own settings, unless one was ever heard.
+    pub(crate) fn take_own_table(&mut self, table: &Arc<GuardTable>) {
+        if self.heard().is_none() {
+            self.is_own = self.replace_table(table);
+        }
+    }
+
+    /// Takes a table that the switchboard says, if it is newer than the one heard before and within
+    /// the bounds. Returns whether it is taken.
+    pub(crate) fn take_table(&mut self, table: &Arc<GuardTable>) -> bool {
+        let is_taken = self.replace_table(table);
+        if is_taken && std::mem::take(&mut self.is_own) {
+            info!(
+                "guard: by the switchboard's table from now on, not by [guard.NAME] of the configuration"
+            );
+        }
+        is_taken
+    }
+
+    /// The table that was heard from a switchboard, if there is one.
+    fn heard(&self) -> Option<&Arc<GuardTable>> {
+        self.table.source().filter(|_| !self.is_own)
+    }
+
     /// Takes a table if it is newer than the one held and within the bounds. Returns whether it is
     /// taken. What is known of feeds and machines that are in both tables is kept.
-    pub(crate) fn take_table(&mut self, table: &Arc<GuardTable>) -> bool {
-        let have = self.version();
+    fn replace_table(&mut self, table: &Arc<GuardTable>) -> bool {
+        let have = self.table.source().map(|table| table.version);
         if have.is_some_and(|have| table.version <= have) {
             return false;
         }
@@ -165,9 +195,9 @@ impl Guard {
         true
     }
 
-    /// The version of the table held.
+    /// The version of the table that was heard.
     pub(crate) fn version(&self) -> Option<Generation> {
-        self.table.source().map(|table| table.version)
+        self.heard().map(|table| table.version)
     }
 
     /// Whether there is anything to report.

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 use crate::claims::Assignment;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::drivers::Driver;
-use crate::guard::FeedOver;
+use crate::guard::{FeedOver, OwnGuard};
 use crate::hook::Hook;
 use crate::journal::{self, Contents, Intent, Journal, Order};
 use crate::metrics::{CommandOutcome, DirectiveOutcome, JournalOutcome, Metrics};
@@ -65,6 +65,8 @@ pub struct Devices {
     pub meters: Vec<MeterSetup>,
     /// What is run when a feed carries too much and the guard has no machine left.
     pub hook: Option<Hook>,
+    /// The feeds that the agent guards by itself until it has heard a guard table.
+    pub own_guards: Vec<OwnGuard>,
 }
 
 impl Devices {
@@ -207,7 +209,7 @@ impl Running {
     /// Reads the state file and the journal.
     fn new(config: AgentConfig, devices: Devices, metrics: Metrics) -> Result<Self, StartError> {
         let answer_timeout = config.answer_timeout.max(devices.answers_within());
-        let Devices { drivers, assignments, meters, hook } = devices;
+        let Devices { drivers, assignments, meters, hook, own_guards } = devices;
         if let Some(stray) = assignments.iter().find(|one| one.driver >= drivers.len()) {
             return Err(StartError::NoDriver(stray.driver));
         }
@@ -237,6 +239,7 @@ impl Running {
             meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
             machines_max: config.machines_max,
             calls_every: hook.as_ref().map(|hook| hook.every),
+            own_guards,
         };
         let mut core =
             AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());

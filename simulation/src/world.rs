@@ -334,5 +334,6 @@ fn agent_config(scenario: &Scenario) -> CoreConfig {
         meters: facility.meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
         machines_max: 100_000,
         calls_every: None,
+        own_guards: Vec::new(),
     }
 }

@@ -36,6 +36,7 @@ pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<De
         assignments,
         meters: meters.collect(),
         hook: settings.hook.clone(),
+        own_guards: settings.guards.iter().map(|guard| guard.guard.clone()).collect(),
     })
 }
 

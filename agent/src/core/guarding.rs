@@ -9,11 +9,11 @@ use directive::{
     Standing, Timeline,
 };
 use jiff::Timestamp;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::machine::{Machine, Want};
 use super::{AgentCore, Output};
-use crate::guard::{Fleet, Sampled, Seen};
+use crate::guard::{Fleet, OwnMachine, Sampled, Seen, own_table};
 
 /// The longest time between two reports of the guard.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +30,12 @@ pub(super) struct Guarding {
     sampled: bool,
     reported: Option<Instant>,
     news: bool,
+    /// Whether machines became known since the agent's own table was made.
+    met: bool,
+    /// How many tables were made of the agent's own settings.
+    own_tables: u64,
+    /// Whether it was logged, or need not be, that the agent's own settings are not used.
+    told_unused: bool,
 }
 
 /// The machines, as the guard sees them.
@@ -82,6 +88,46 @@ impl AgentCore {
         self.guarding.news = true;
         self.guarding.sampled = true;
         self.meet_guarded(now);
+    }
+
+    /// Guards by the agent's own settings, until a table is heard. The machines are all that are
+    /// known, in the order of the assignments and then of their names.
+    pub(super) fn guard_alone(&mut self) {
+        self.guarding.met = false;
+        if self.config.own_guards.is_empty() {
+            return;
+        }
+        if self.guard.version().is_some() {
+            if !std::mem::replace(&mut self.guarding.told_unused, true) {
+                info!("guard: by the table held, [guard.NAME] of the configuration is not used");
+            }
+            return;
+        }
+        self.guarding.told_unused = true;
+        let mut machines: Vec<(usize, &MachineId)> =
+            self.machines.iter().map(|(id, machine)| (machine.assignment, id)).collect();
+        machines.sort_unstable();
+        let reached = |(assignment, id): (usize, &MachineId)| OwnMachine {
+            id: id.clone(),
+            sleeps: self.timings[assignment].follow_sleep,
+            wakes: self.timings[assignment].follow_wake,
+        };
+        let machines: Vec<OwnMachine> = machines.into_iter().map(reached).collect();
+        self.guarding.own_tables += 1;
+        let own = &self.config.receiver;
+        let table = own_table(own, &self.config.own_guards, &machines, self.guarding.own_tables);
+        self.guard.take_own_table(&Arc::new(table));
+        self.guarding.news = true;
+    }
+
+    /// A machine became known: the agent's own settings may be about it.
+    pub(super) fn note_met(&mut self) {
+        self.guarding.met = true;
+    }
+
+    /// Whether machines became known that are not in the agent's own table yet.
+    pub(super) fn has_met(&self) -> bool {
+        self.guarding.met
     }
 
     /// Adds the machines that the guard may choose, so that they are read before they are needed.

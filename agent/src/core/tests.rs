@@ -69,6 +69,7 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
         meters: Vec::new(),
         machines_max: 1000,
         calls_every: None,
+        own_guards: Vec::new(),
     }
 }
 

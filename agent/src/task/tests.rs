@@ -149,8 +149,12 @@ fn start_with(
         MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
     ];
     let stop = CancellationToken::new();
-    let devices =
-        Devices { drivers: vec![driver], assignments: vec![all("*")], meters, hook: None };
+    let devices = Devices {
+        drivers: vec![driver],
+        assignments: vec![all("*")],
+        meters,
+        ..Devices::default()
+    };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
     (agent, stop)
 }
@@ -468,8 +472,12 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let (link, mut heard) = linked();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
-    let devices =
-        Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters, hook: None };
+    let devices = Devices {
+        drivers: vec![driver],
+        assignments: vec![all("acme.*")],
+        meters,
+        ..Devices::default()
+    };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
 
     heard.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));

@@ -1,5 +1,6 @@
 //! What sound files say, in a few lines: listeners, targets, feeds, groups.
 
+use agent::settings::GuardSettings;
 use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
@@ -66,8 +67,13 @@ fn agent_rows(agent: &agent::Settings) -> Vec<[String; 3]> {
         let every = length(hook.every);
         ["hook".to_owned(), hook.feed_over.join(" "), format!("at most every {every} for a feed")]
     });
-    [limited(drivers.collect(), "driver"), limited(meters.collect(), "meter"), hook.collect()]
-        .concat()
+    let guards = agent.guards.iter().map(|GuardSettings { guard, .. }| {
+        let rest = format!("{} by {}, until a policy is heard", kw(guard.limit), guard.meter);
+        ["guard".to_owned(), guard.feed.to_string(), rest]
+    });
+    let (drivers, meters) =
+        (limited(drivers.collect(), "driver"), limited(meters.collect(), "meter"));
+    [drivers, meters, hook.collect(), limited(guards.collect(), "guard")].concat()
 }
 
 /// The first rows, and how many more there are.

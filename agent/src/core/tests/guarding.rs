@@ -3,6 +3,7 @@
 use directive::{GuardCohort, GuardFeed, GuardHold, GuardState, GuardTable};
 
 use super::*;
+use crate::guard::OwnGuard;
 
 /// One feed of 60 kW, and four machines of 3 kW that a device reaches.
 fn guarded() -> (CoreConfig, Arc<GuardTable>) {
@@ -390,4 +391,85 @@ fn the_guard_is_reported_when_it_acts_and_every_five_seconds() {
         (GuardState::Tripped, Watts(9_000))
     );
     assert_eq!(acted[0].table, Some(Generation { epoch: 1, generation: 1 }));
+}
+
+/// The agent's own settings about a feed of 60 kW, whose machines a driver reaches by name.
+fn alone() -> CoreConfig {
+    let (mut config, _) = guarded();
+    config.assignments[0].claims = Claims::machines(["a", "b", "c", "d"].map(MachineId::from));
+    config.own_guards = vec![OwnGuard {
+        feed: "f".into(),
+        meter: "meter".into(),
+        limit: Watts(60_000),
+        rating: Watts(75_000),
+        machine: Watts(3_000),
+        machines: Claims::globs(["*"]),
+        stale_after: Duration::from_secs(15),
+    }];
+    config
+}
+
+#[test]
+fn an_agent_that_never_heard_a_table_guards_by_its_own_settings() {
+    let mut bench = Bench::new(alone(), AgentState::default());
+    bench.tick_at(0);
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    assert_eq!(bench.sleeps(1_000, 61_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["a"]);
+    bench.tick_at(2_000);
+    assert_eq!(bench.saved.guard.table, None, "it was heard from nobody");
+    assert_eq!(bench.holds()[0].machines, ["a".into()]);
+    // A restart finds the hold, and guards by the settings again.
+    let mut again = Bench::new(alone(), bench.saved);
+    again.now = 3_000;
+    again.tick_at(3_000);
+    for machine in ["b", "c", "d"] {
+        again.says(machine, DeviceState::Awake);
+    }
+    assert_eq!(again.sleeps(90_000, 61_000), [""; 0]);
+    assert_eq!(again.sleeps(91_000, 61_000), ["b"]);
+}
+
+#[test]
+fn a_table_that_is_heard_or_was_held_takes_the_place_of_the_agents_settings() {
+    let (_, table) = guarded();
+    let wide = |generation| {
+        let mut table = GuardTable::clone(&table);
+        table.version.generation = generation;
+        table.feeds[0].usable = Watts(70_000);
+        Arc::new(table)
+    };
+    let mut bench = Bench::new(alone(), AgentState::default());
+    let downlink = Downlink { guard: Some(wide(1)), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    for millis in [1_000, 2_000, 3_000] {
+        assert_eq!(bench.sleeps(millis, 65_000), [""; 0], "70 kW by the table");
+    }
+    bench.tick_at(3_000);
+    let mut again = Bench::new(alone(), bench.saved);
+    again.tick_at(0);
+    for machine in ["a", "b", "c", "d"] {
+        again.says(machine, DeviceState::Awake);
+    }
+    for millis in [1_000, 2_000, 3_000] {
+        assert_eq!(again.sleeps(millis, 65_000), [""; 0], "70 kW by the table that was kept");
+    }
+}
+
+#[test]
+fn machines_that_become_known_later_are_guarded_by_the_agents_settings_too() {
+    let mut config = alone();
+    config.assignments[0].claims = Claims::globs(["*"]);
+    let mut bench = Bench::new(config, AgentState::default());
+    assert_eq!(bench.sleeps(1_000, 70_000), [""; 0]);
+    let later = vec![step(80_000_000, Action::Drain, Means::Device, &["x"])];
+    bench.hear(Some(timeline(1, later)), None);
+    bench.says("x", DeviceState::Awake);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["x"]);
 }
