@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::{debug, warn};
 
 use crate::claims::Assignment;
-use crate::guard::Guard;
+use crate::guard::{FeedOver, Guard, OwnGuard};
 use crate::journal::Intent;
 use crate::state::{AgentState, Mark};
 
@@ -61,6 +61,10 @@ pub struct CoreConfig {
     /// The maximum number of machines known at once. A further machine that a timeline names is
     /// ignored and counted.
     pub machines_max: usize,
+    /// How often at most [`Output::FeedOver`] is said of a feed; `None` for never.
+    pub calls_every: Option<Duration>,
+    /// The feeds that the agent guards by itself until it has heard a guard table.
+    pub own_guards: Vec<OwnGuard>,
 }
 
 /// One driver as the core sees it.
@@ -86,6 +90,9 @@ pub enum Output {
         machine: MachineId,
         kind: Kind,
     },
+    /// Give up the reading of this machine that is under way, before the command that follows. It is
+    /// not answered any more.
+    GiveUpRead(MachineId),
     /// Read this meter; answer with [`AgentCore::measured`].
     Measure(MeterId),
     /// Write this state; answer with [`AgentCore::persisted`]. There is never a second write under
@@ -105,6 +112,8 @@ pub enum Output {
     ReportDrivers(DriversReport),
     /// The guard has tripped at this feed.
     GuardTripped(FeedId),
+    /// The feed carries too much, and the guard has no machine left.
+    FeedOver(FeedOver),
     /// A timeline was offered, with this result.
     Offered(Offer),
     /// The wall clock was stepped by this much, and nothing is woken until it is right again.
@@ -217,6 +226,7 @@ impl AgentCore {
             all_meters_reported: None,
             config,
         };
+        core.guard.calls_every(core.config.calls_every);
         let declared: Vec<MachineId> = core
             .config
             .assignments
@@ -231,6 +241,7 @@ impl AgentCore {
         }
         core.meet_named(now);
         core.meet_guarded(now);
+        core.guard_alone();
         core
     }
 
@@ -284,6 +295,9 @@ impl AgentCore {
     /// Does everything that is due.
     pub fn tick(&mut self, wall: Timestamp, now: Instant) {
         self.advance(wall, now);
+        if self.has_met() {
+            self.guard_alone();
+        }
         self.lift_holds(now);
         self.look_at_refused_wakes(now);
         self.issue(wall, now);
@@ -334,7 +348,7 @@ impl AgentCore {
             debug!(%machine, %kind, %error, "command failed");
         }
         let face = known.face();
-        self.queues[known.driver].ended(kind);
+        self.queues[known.driver].ended(kind, now);
         if result.is_ok()
             && let Some(since) = known.told_at(kind)
         {
@@ -355,7 +369,7 @@ impl AgentCore {
     ) {
         let Some(known) = self.machines.get_mut(machine) else { return };
         let (face, mark) = (known.face(), known.mark());
-        self.queues[known.driver].ended(Kind::Read);
+        self.queues[known.driver].ended(Kind::Read, now);
         if known.read(result, &self.timings[known.assignment], now) {
             debug!(%machine, "woke by itself, is put back to sleep");
         }

@@ -4,7 +4,6 @@
 
 mod driver;
 pub mod exec;
-mod program;
 
 use daemon::settings::Section;
 

@@ -25,9 +25,14 @@ mod feed;
 mod holds;
 mod motion;
 mod moving;
+mod over;
+mod own;
 mod table;
 
 pub use holds::GuardSaved;
+pub use over::{FeedOver, OverReason};
+pub use own::OwnGuard;
+pub(crate) use own::{OwnMachine, table as own_table};
 
 use choice::{Budget, Choice};
 use feed::{Judged, Watch};
@@ -46,13 +51,14 @@ pub(crate) trait Fleet {
 pub(crate) enum Seen {
     /// It draws power, and may run.
     Runs,
-    /// It may run, and its device was not read or did not answer: it is chosen after all others.
+    /// It may run, and its device was not read or did not answer, or its driver takes no command at
+    /// present: it is chosen after all others.
     Silent,
     /// It was told to wake and its device has not reported it awake yet.
     Boots,
     /// It must sleep, and its device has confirmed since the last command that it does.
     Sleeps,
-    /// It must sleep, and its device does not answer or does not follow.
+    /// It must sleep, and its device does not answer or does not follow, or was not told yet.
     Defies,
     /// It is on its way to sleep, sleeps for another reason, may not run, or is not reached.
     Other,
@@ -65,6 +71,8 @@ pub(crate) struct Sampled {
     pub(crate) acts: Vec<GuardHold>,
     /// The feeds that have tripped.
     pub(crate) tripped: Vec<FeedId>,
+    /// The feeds for which somebody else must be called.
+    pub(crate) over: Vec<FeedOver>,
     /// Whether the state of some feed has changed in a way that is reported without delay.
     pub(crate) news: bool,
     /// Whether a feed that this agent guards has a new sample.
@@ -75,6 +83,8 @@ pub(crate) struct Sampled {
 pub(crate) struct Guard {
     own: ReceiverId,
     table: Table,
+    /// Whether the table is made from the agent's own settings, because none was ever heard.
+    is_own: bool,
     /// The feeds of the table, by their numbers there.
     feeds: Vec<Watch>,
     /// The machines of the table, by their numbers there.
@@ -82,6 +92,9 @@ pub(crate) struct Guard {
     holds: Holds,
     /// What was shed in the last minute.
     shed: VecDeque<(Instant, Watts)>,
+    /// How often at most somebody is called for a feed that carries too much when no machine is left;
+    /// `None` if there is nobody.
+    calls_every: Option<Duration>,
 }
 
 /// The time in which `ramp_per_min` is counted.
@@ -95,10 +108,12 @@ impl Guard {
         let mut guard = Self {
             own,
             table: Table::default(),
+            is_own: false,
             feeds: Vec::new(),
             motions: Vec::new(),
             holds: Holds::restore(last_hold, holds),
             shed: VecDeque::new(),
+            calls_every: None,
         };
         if let Some(table) = table {
             guard.take_table(&table);
@@ -106,19 +121,49 @@ impl Guard {
         guard
     }
 
+    /// Calls somebody, at most once in `every` for each feed, when a feed carries too much and no
+    /// machine is left.
+    pub(crate) fn calls_every(&mut self, every: Option<Duration>) {
+        self.calls_every = every;
+    }
+
     /// What must survive a restart.
     pub(crate) fn saved(&self) -> GuardSaved {
         GuardSaved {
-            table: self.table.source().cloned(),
+            table: self.heard().cloned(),
             last_hold: self.holds.last(),
             holds: self.holds.all(),
         }
     }
 
+    /// Takes a table made from the agent's own settings, unless one was ever heard.
+    pub(crate) fn take_own_table(&mut self, table: &Arc<GuardTable>) {
+        if self.heard().is_none() {
+            self.is_own = self.replace_table(table);
+        }
+    }
+
+    /// Takes a table that the switchboard says, if it is newer than the one heard before and within
+    /// the bounds. Returns whether it is taken.
+    pub(crate) fn take_table(&mut self, table: &Arc<GuardTable>) -> bool {
+        let is_taken = self.replace_table(table);
+        if is_taken && std::mem::take(&mut self.is_own) {
+            info!(
+                "guard: by the switchboard's table from now on, not by [guard.NAME] of the configuration"
+            );
+        }
+        is_taken
+    }
+
+    /// The table that was heard from a switchboard, if there is one.
+    fn heard(&self) -> Option<&Arc<GuardTable>> {
+        self.table.source().filter(|_| !self.is_own)
+    }
+
     /// Takes a table if it is newer than the one held and within the bounds. Returns whether it is
     /// taken. What is known of feeds and machines that are in both tables is kept.
-    pub(crate) fn take_table(&mut self, table: &Arc<GuardTable>) -> bool {
-        let have = self.version();
+    fn replace_table(&mut self, table: &Arc<GuardTable>) -> bool {
+        let have = self.table.source().map(|table| table.version);
         if have.is_some_and(|have| table.version <= have) {
             return false;
         }
@@ -150,9 +195,9 @@ impl Guard {
         true
     }
 
-    /// The version of the table held.
+    /// The version of the table that was heard.
     pub(crate) fn version(&self) -> Option<Generation> {
-        self.table.source().map(|table| table.version)
+        self.heard().map(|table| table.version)
     }
 
     /// Whether there is anything to report.
@@ -252,6 +297,7 @@ impl Guard {
             warn!(feed = %spec.id, watts = watts.0, "guard: the meter is suspect, it does not show what machines do");
         }
         let act = self.act(feed, fleet, now);
+        sampled.over.extend(self.look_at_bare(feed, act.is_some(), now));
         if tripped_now {
             let spec = &self.table.feeds()[feed];
             let machines = act.as_ref().map_or(0, |hold| hold.machines.len());
@@ -268,6 +314,52 @@ impl Guard {
             || act.is_some()
             || self.feeds[feed].wants != wants;
         sampled.acts.extend(act);
+    }
+
+    /// Whether somebody must be called because the feed carries too much and no machine is left. The
+    /// word of a suspect meter alone is not enough.
+    fn look_at_bare(&mut self, feed: usize, acted: bool, now: Instant) -> Option<FeedOver> {
+        let every = self.calls_every?;
+        let (spec, watch) = (&self.table.feeds()[feed], &self.feeds[feed]);
+        let is_covered = watch.wants <= Watts::ZERO;
+        let is_over = watch.shows_excess(spec, now) && !self.is_capped(feed, now);
+        if !is_over || (is_covered && acted) {
+            self.feeds[feed].bare.end();
+            return None;
+        }
+        if is_covered {
+            self.feeds[feed].bare.pause();
+            return None;
+        }
+        let below = self.table.below(feed).iter().map(|number| &self.table.machines()[*number]);
+        let sheds = below.map(|entry| entry.sheds).max().unwrap_or_default();
+        let (at, taken, gap) = watch.newest()?;
+        let patience = sheds + spec.lag + gap * 2;
+        let is_above_rating = watch.above_rating(spec) > Watts::ZERO;
+        let bare = &mut self.feeds[feed].bare;
+        let reason = bare.note(taken, is_above_rating, patience, every, now)?;
+        let since = bare.over_since.unwrap_or(at);
+        Some(FeedOver {
+            feed: spec.id.clone(),
+            reason,
+            metered: self.feeds[feed].watts(),
+            usable: spec.usable,
+            rating: spec.rating,
+            since,
+            at,
+        })
+    }
+
+    /// Whether there is nothing but the word of a suspect meter.
+    fn is_capped(&self, feed: usize, now: Instant) -> bool {
+        let agrees = || {
+            let mut above = self.table.above(feed).skip(1);
+            let parent = above.find(|above| self.table.feeds()[*above].meter.is_some());
+            parent.is_some_and(|parent| {
+                self.feeds[parent].shows_excess(&self.table.feeds()[parent], now)
+            })
+        };
+        self.feeds[feed].is_suspect() && !agrees()
     }
 
     /// Chooses machines for what the feed carries too much, as far as no command covers it yet.
@@ -305,14 +397,7 @@ impl Guard {
         let (spec, watch) = (&self.table.feeds()[feed], &self.feeds[feed]);
         let ramp = self.table.ramp_per_min().map(|ramp| ramp.saturating_sub(in_last_minute));
         let step = self.table.step_max();
-        let agrees = || {
-            let mut above = self.table.above(feed).skip(1);
-            let parent = above.find(|above| self.table.feeds()[*above].meter.is_some());
-            parent.is_some_and(|parent| {
-                self.feeds[parent].shows_excess(&self.table.feeds()[parent], now)
-            })
-        };
-        let capped = watch.is_suspect() && !agrees();
+        let capped = self.is_capped(feed, now);
         Budget {
             suspect: capped.then(|| watch.suspect_rest(self.table.suspect_max_pct())),
             pace: ramp.into_iter().chain(step).min(),

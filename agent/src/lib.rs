@@ -11,9 +11,11 @@ pub mod claims;
 pub mod core;
 pub mod drivers;
 pub mod guard;
+pub mod hook;
 pub mod journal;
 pub mod meters;
 pub mod metrics;
+mod program;
 pub mod settings;
 #[cfg(feature = "simulate")]
 pub mod simulate;

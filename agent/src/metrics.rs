@@ -28,6 +28,7 @@ pub struct Metrics {
     clock_steps: Counter,
     machines_ignored: Counter,
     guard_trips: Counter,
+    hook_runs: Family<WriteLabels, Counter>,
     guard_feeds: Family<GuardLabels, Gauge>,
     guard_held: Gauge,
     guard_wants: Gauge,
@@ -61,6 +62,8 @@ pub(crate) enum CommandOutcome {
     failed,
     /// The device's answer could not be read.
     unreadable,
+    /// A reading that was not waited for, because the machine had to be told to sleep.
+    given_up,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -208,6 +211,11 @@ impl Metrics {
             self.guard_trips.clone(),
         );
         registry.register(
+            "hook_runs",
+            "Runs of the hook for a feed that carries too much with no machine left, by result",
+            self.hook_runs.clone(),
+        );
+        registry.register(
             "guard_feeds",
             "Feeds that the guard watches, by what it is doing there",
             self.guard_feeds.clone(),
@@ -238,11 +246,16 @@ impl Metrics {
         for outcome in [DirectiveOutcome::taken, DirectiveOutcome::same, DirectiveOutcome::stale] {
             self.directives.get_or_create_owned(&DirectiveLabels { outcome });
         }
+        let given_up = CommandLabels { kind: KindLabel::read, outcome: CommandOutcome::given_up };
+        self.commands.get_or_create_owned(&given_up);
         for (_, state) in GUARD_STATES {
             self.guard_feeds.get_or_create_owned(&GuardLabels { state });
         }
         for outcome in [ok, failed] {
             self.state_writes.get_or_create_owned(&WriteLabels { outcome });
+        }
+        for outcome in [ok, timeout, refused, failed] {
+            self.hook_runs.get_or_create_owned(&WriteLabels { outcome });
         }
         for outcome in [JournalOutcome::ok, JournalOutcome::late, JournalOutcome::failed] {
             self.journal_writes.get_or_create_owned(&JournalLabels { outcome });
@@ -304,6 +317,11 @@ impl Metrics {
         }
     }
 
+    /// Counts the end of a run of the hook.
+    pub(crate) fn hook_ended(&self, outcome: CommandOutcome) {
+        self.hook_runs.get_or_create_owned(&WriteLabels { outcome }).inc();
+    }
+
     pub(crate) fn guard_tripped(&self) {
         self.guard_trips.inc();
     }
@@ -362,6 +380,7 @@ mod tests {
         metrics.show(MachineCounts { asleep: 1, failing: 1, ..MachineCounts::default() }, None);
         metrics.report_dropped();
         metrics.guard_tripped();
+        metrics.hook_ended(CommandOutcome::timeout);
         metrics.show_guard(&guard());
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
@@ -373,6 +392,7 @@ mod tests {
             "tieline_agent_reports_dropped_total 1",
             r#"tieline_agent_directives_total{outcome="stale"} 1"#,
             "tieline_agent_guard_trips_total 1",
+            r#"tieline_agent_hook_runs_total{outcome="timeout"} 1"#,
             r#"tieline_agent_guard_feeds{state="tripped"} 1"#,
             r#"tieline_agent_guard_feeds{state="watching"} 0"#,
             "tieline_agent_guard_held_machines 2",

@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Actuator, ActuatorError, AsleepBy, Downlink, Link, LinkClosed, MachineId, Meter, MeterError,
-    MeterId, MeterReading, Offer, Reading, Report, ReportSender,
+    Actuator, ActuatorError, AsleepBy, Downlink, FeedId, Link, LinkClosed, MachineId, Meter,
+    MeterError, MeterId, MeterReading, Offer, Reading, Report, ReportSender,
 };
-use tokio::sync::oneshot;
-use tokio::task::{self, JoinError, JoinHandle, JoinSet};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{self, AbortHandle, JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use crate::claims::Assignment;
 use crate::core::{AgentCore, CoreConfig, DriverLimits, Kind, Output, Timing};
 use crate::drivers::Driver;
+use crate::guard::{FeedOver, OwnGuard};
+use crate::hook::Hook;
 use crate::journal::{self, Contents, Intent, Journal, Order};
 use crate::metrics::{CommandOutcome, DirectiveOutcome, JournalOutcome, Metrics};
 use crate::state::{AgentState, AgentStateError, AgentStateFile, Mark};
@@ -61,6 +63,10 @@ pub struct Devices {
     /// Which driver commands which machines. The first assignment that claims a machine counts.
     pub assignments: Vec<Assignment>,
     pub meters: Vec<MeterSetup>,
+    /// What is run when a feed carries too much and the guard has no machine left.
+    pub hook: Option<Hook>,
+    /// The feeds that the agent guards by itself until it has heard a guard table.
+    pub own_guards: Vec<OwnGuard>,
 }
 
 impl Devices {
@@ -104,6 +110,8 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long the commands of one turn wait for the journal. Then they go without a record: a machine
 /// that must go off never waits for a disk.
 const JOURNAL_BUDGET: Duration = Duration::from_millis(20);
+/// How many runs of the hook may be under way at once. Those of further feeds wait.
+const HOOKS_MAX: usize = 8;
 
 impl Agent {
     /// Reads the state file and starts the agent. It runs until `stop` is cancelled; if the link
@@ -144,6 +152,8 @@ type Journaled = (Result<(), String>, Option<Contents>);
 enum Job {
     Command(MachineId, Kind),
     Measure(MeterId),
+    /// A run of the hook for this feed.
+    Hook(FeedId),
     /// A write of this version of the state, which contains the intents up to this number.
     Write(u64, u64),
     /// A write of the journal that contains the intents up to this number.
@@ -155,6 +165,7 @@ enum Answer {
     Commanded(Result<(), ActuatorError>),
     Read(Result<Reading, ActuatorError>),
     Measured(Result<MeterReading, MeterError>),
+    Hooked(Result<(), ActuatorError>),
     Written(Result<(), AgentStateError>, Option<Contents>),
     /// The result, and what was in the journal if it was read only now.
     Journaled(Result<(), String>, Option<Contents>),
@@ -182,19 +193,23 @@ struct Running {
     journal_fails: bool,
     actuators: Vec<Arc<dyn Actuator>>,
     meters: HashMap<MeterId, Arc<dyn Meter>>,
+    hook: Option<Arc<Hook>>,
+    hooks: Arc<Semaphore>,
     answer_timeout: Duration,
     metrics: Metrics,
     /// Whether the last write of the state failed.
     unwritten: bool,
     work: JoinSet<Answer>,
     jobs: HashMap<task::Id, Job>,
+    /// The readings of machines that are under way.
+    readings: HashMap<MachineId, AbortHandle>,
 }
 
 impl Running {
     /// Reads the state file and the journal.
     fn new(config: AgentConfig, devices: Devices, metrics: Metrics) -> Result<Self, StartError> {
         let answer_timeout = config.answer_timeout.max(devices.answers_within());
-        let Devices { drivers, assignments, meters } = devices;
+        let Devices { drivers, assignments, meters, hook, own_guards } = devices;
         if let Some(stray) = assignments.iter().find(|one| one.driver >= drivers.len()) {
             return Err(StartError::NoDriver(stray.driver));
         }
@@ -223,6 +238,8 @@ impl Running {
             assignments,
             meters: meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
             machines_max: config.machines_max,
+            calls_every: hook.as_ref().map(|hook| hook.every),
+            own_guards,
         };
         let mut core =
             AgentCore::new(core, state, ReportSender::started(clock::wall()), clock::now());
@@ -241,11 +258,14 @@ impl Running {
             journal_fails: false,
             actuators: drivers.into_iter().map(|driver| driver.actuator).collect(),
             meters: meters.into_iter().map(|meter| (meter.id, meter.meter)).collect(),
+            hook: hook.map(Arc::new),
+            hooks: Arc::new(Semaphore::new(HOOKS_MAX)),
             answer_timeout,
             metrics,
             unwritten: false,
             work: JoinSet::new(),
             jobs: HashMap::new(),
+            readings: HashMap::new(),
         })
     }
 
@@ -291,6 +311,7 @@ impl Running {
             // Recorded before the commands of this turn.
             Output::Intend(_) => {}
             Output::Command { driver, machine, kind } => self.command(driver, machine, kind),
+            Output::GiveUpRead(machine) => self.give_up_read(&machine),
             Output::Measure(meter) => self.measure(meter),
             Output::Persist { version, mut state } => {
                 let (file, journal) = (self.file.clone(), self.journal.clone());
@@ -335,6 +356,7 @@ impl Running {
                 }
             }
             Output::GuardTripped(_) => self.metrics.guard_tripped(),
+            Output::FeedOver(over) => self.call(over),
             Output::Offered(offer) => self.metrics.directive(match offer {
                 Offer::Taken => DirectiveOutcome::taken,
                 Offer::Same => DirectiveOutcome::same,
@@ -378,7 +400,18 @@ impl Running {
                 }
             }
         });
-        self.jobs.insert(task.id(), Job::Command(job, kind));
+        self.jobs.insert(task.id(), Job::Command(job.clone(), kind));
+        if kind == Kind::Read {
+            self.readings.insert(job, task);
+        }
+    }
+
+    /// Ends a reading. A driver that runs a program ends it with that.
+    fn give_up_read(&mut self, machine: &MachineId) {
+        let Some(reading) = self.readings.remove(machine) else { return };
+        self.jobs.remove(&reading.id());
+        reading.abort();
+        self.metrics.command(Kind::Read, CommandOutcome::given_up);
     }
 
     fn measure(&mut self, id: MeterId) {
@@ -396,6 +429,33 @@ impl Running {
         self.jobs.insert(task.id(), Job::Measure(id));
     }
 
+    /// Runs the hook.
+    fn call(&mut self, over: FeedOver) {
+        let Some(hook) = self.hook.clone() else { return };
+        error!(
+            feed = %over.feed,
+            reason = over.reason.word(),
+            watts = over.metered.0,
+            usable = over.usable.0,
+            rating = over.rating.0,
+            "the feed carries too much and no machine is left, the hook is run"
+        );
+        let (feed, hooks) = (over.feed.clone(), self.hooks.clone());
+        let task = self.work.spawn(async move {
+            let _turn = hooks.acquire().await.expect("the semaphore is never closed");
+            Answer::Hooked(hook.run(&over).await)
+        });
+        self.jobs.insert(task.id(), Job::Hook(feed));
+    }
+
+    fn hooked(&self, feed: &FeedId, result: &Result<(), ActuatorError>) {
+        self.metrics.hook_ended(outcome(result));
+        match result {
+            Ok(()) => info!(%feed, "the hook has ended"),
+            Err(error) => error!(%feed, %error, "the hook failed"),
+        }
+    }
+
     fn take(&mut self, ended: Result<(task::Id, Answer), JoinError>) {
         let (id, answer) = match ended {
             Ok((id, answer)) => (id, answer),
@@ -404,6 +464,9 @@ impl Running {
             Err(error) => (error.id(), Answer::Broke(error.to_string())),
         };
         let Some(job) = self.jobs.remove(&id) else { return };
+        if let Job::Command(machine, Kind::Read) = &job {
+            self.readings.remove(machine);
+        }
         self.answered(job, answer, clock::now());
     }
 
@@ -435,6 +498,10 @@ impl Running {
                     clock::wall(),
                     now,
                 );
+            }
+            (Job::Hook(feed), Answer::Hooked(result)) => self.hooked(&feed, &result),
+            (Job::Hook(feed), Answer::Broke(why)) => {
+                self.hooked(&feed, &Err(ActuatorError::Failed { why }));
             }
             (Job::Write(version, intents), Answer::Written(Ok(()), late)) => {
                 self.take_late(late, now);

@@ -30,8 +30,8 @@ pub(crate) enum Due {
     AtDevice { life: Life, machine: MachineId, kind: Kind, sent: Duration },
     /// A device's answer to a command arrives at the agent.
     Commanded { life: Life, machine: MachineId, kind: Kind, answer: Result<(), ActuatorError> },
-    /// A device's answer to a read arrives at the agent.
-    Read { life: Life, machine: MachineId, answer: Result<Reading, ActuatorError> },
+    /// A device's answer to a read that was sent at `sent` arrives at the agent.
+    Read { life: Life, machine: MachineId, sent: Duration, answer: Result<Reading, ActuatorError> },
     /// A meter's answer arrives at the agent.
     Measured { life: Life, meter: MeterId, answer: Result<MeterReading, MeterError> },
     /// A machine opens a connection to the proxy.

@@ -192,7 +192,6 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::HonestDoubted,
         causes: &[Cause::Clock, Cause::Outage, Cause::StateLost],
     },
-    Known { id: "G1", kind: Kind::Unanswered, causes: &[Cause::Device] },
     Known { id: "N2", kind: Kind::SleptUnwanted, causes: &[Cause::Device, Cause::StateLost] },
     Known { id: "N3", kind: Kind::OldTimelineObeyed, causes: &[Cause::Device, Cause::StateLost] },
     Known {

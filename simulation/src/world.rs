@@ -113,8 +113,8 @@ impl<'a> World<'a> {
             Due::Commanded { life, machine, kind, answer } => {
                 return self.agent.commanded(stage, life, &machine, kind, answer);
             }
-            Due::Read { life, machine, answer } => {
-                return self.agent.read(stage, life, &machine, answer);
+            Due::Read { life, machine, sent, answer } => {
+                return self.agent.read(stage, life, &machine, sent, answer);
             }
             Due::Measured { life, meter, answer } => {
                 return self.agent.measured(stage, life, &meter, answer);
@@ -333,5 +333,7 @@ fn agent_config(scenario: &Scenario) -> CoreConfig {
         assignments: assignments.collect(),
         meters: facility.meters.iter().map(|meter| (meter.id.clone(), meter.period)).collect(),
         machines_max: 100_000,
+        calls_every: None,
+        own_guards: Vec::new(),
     }
 }

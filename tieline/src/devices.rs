@@ -31,7 +31,13 @@ pub fn devices(policy: &Policy, settings: &agent::Settings) -> anyhow::Result<De
         name: settings.name.clone(),
         ..settings.driver.clone()
     });
-    Ok(Devices { drivers: drivers.collect(), assignments, meters: meters.collect() })
+    Ok(Devices {
+        drivers: drivers.collect(),
+        assignments,
+        meters: meters.collect(),
+        hook: settings.hook.clone(),
+        own_guards: settings.guards.iter().map(|guard| guard.guard.clone()).collect(),
+    })
 }
 
 fn assign(group: &Group, driver: usize) -> Assignment {

@@ -23,6 +23,7 @@ pub(crate) fn read(policy: &Document) -> Option<agent::Settings> {
     Some(agent::Settings {
         drivers: groups.into_iter().collect::<Option<_>>()?,
         meters: meters.into_iter().collect::<Option<_>>()?,
+        ..agent::Settings::default()
     })
 }
 

@@ -73,7 +73,7 @@ impl Settings {
     /// Reads a configuration for a process that has no agent: drivers and meters are left unread.
     pub(crate) fn read_without_agent(document: &Document) -> ReadSettings {
         Self::read_with(document, |root| {
-            ["driver", "meter"].iter().for_each(|key| root.leave(key));
+            agent::settings::SECTIONS.iter().for_each(|key| root.leave(key));
             Some(agent::Settings::default())
         })
     }
@@ -114,7 +114,7 @@ impl Settings {
 /// configuration without any role is read as that of a proxy, whose mistakes say what is missing.
 fn read_proxy(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Option<proxy::Config>> {
     let has = |keys: &[&str]| keys.iter().any(|key| root.has(key));
-    if describes_proxy(root) || !has(&["switchboard", "driver", "meter"]) {
+    if describes_proxy(root) || !(has(&["switchboard"]) || has(agent::settings::SECTIONS)) {
         let config = proxy::config::read(root, taken);
         let section = root.table_or_empty("proxy");
         if section.peek_str("name") == Some(AGENT) {

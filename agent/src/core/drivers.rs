@@ -11,6 +11,10 @@ use super::{AgentCore, Output};
 
 /// How many commands of a driver are kept.
 const KEPT: usize = 64;
+/// What a command of a driver is taken to need before any was measured.
+const COMMAND_TIME: Duration = Duration::from_secs(5);
+/// The shortest time that a command is taken to need: the measured ones may have been quick by chance.
+const COMMAND_TIME_MIN: Duration = Duration::from_secs(1);
 /// The longest time between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 /// The shortest time between two reports.
@@ -57,6 +61,11 @@ impl Durations {
 }
 
 impl AgentCore {
+    /// How long the driver normally takes for a sleep command.
+    pub(super) fn command_time(&self, driver: usize) -> Duration {
+        self.durations.p95(driver).unwrap_or(COMMAND_TIME).max(COMMAND_TIME_MIN)
+    }
+
     pub(super) fn next_drivers_report(&self, now: Instant) -> Option<Instant> {
         self.durations.next_report(now)
     }

@@ -9,11 +9,11 @@ use directive::{
     Standing, Timeline,
 };
 use jiff::Timestamp;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::machine::{Machine, Want};
 use super::{AgentCore, Output};
-use crate::guard::{Fleet, Sampled, Seen};
+use crate::guard::{Fleet, OwnMachine, Sampled, Seen, own_table};
 
 /// The longest time between two reports of the guard.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -30,12 +30,20 @@ pub(super) struct Guarding {
     sampled: bool,
     reported: Option<Instant>,
     news: bool,
+    /// Whether machines became known since the agent's own table was made.
+    met: bool,
+    /// How many tables were made of the agent's own settings.
+    own_tables: u64,
+    /// Whether it was logged, or need not be, that the agent's own settings are not used.
+    told_unused: bool,
 }
 
 /// The machines, as the guard sees them.
 struct Reached<'a> {
     machines: &'a BTreeMap<MachineId, Machine>,
     applied: &'a BTreeMap<MachineId, Standing>,
+    /// Which drivers take no further command now.
+    stuck: Vec<bool>,
 }
 
 impl Fleet for Reached<'_> {
@@ -46,7 +54,10 @@ impl Fleet for Reached<'_> {
         {
             return Seen::Other;
         }
-        machine.guarded()
+        match machine.guarded() {
+            Seen::Runs if self.stuck[machine.driver] => Seen::Silent,
+            seen => seen,
+        }
     }
 }
 
@@ -77,6 +88,46 @@ impl AgentCore {
         self.guarding.news = true;
         self.guarding.sampled = true;
         self.meet_guarded(now);
+    }
+
+    /// Guards by the agent's own settings, until a table is heard. The machines are all that are
+    /// known, in the order of the assignments and then of their names.
+    pub(super) fn guard_alone(&mut self) {
+        self.guarding.met = false;
+        if self.config.own_guards.is_empty() {
+            return;
+        }
+        if self.guard.version().is_some() {
+            if !std::mem::replace(&mut self.guarding.told_unused, true) {
+                info!("guard: by the table held, [guard.NAME] of the configuration is not used");
+            }
+            return;
+        }
+        self.guarding.told_unused = true;
+        let mut machines: Vec<(usize, &MachineId)> =
+            self.machines.iter().map(|(id, machine)| (machine.assignment, id)).collect();
+        machines.sort_unstable();
+        let reached = |(assignment, id): (usize, &MachineId)| OwnMachine {
+            id: id.clone(),
+            sleeps: self.timings[assignment].follow_sleep,
+            wakes: self.timings[assignment].follow_wake,
+        };
+        let machines: Vec<OwnMachine> = machines.into_iter().map(reached).collect();
+        self.guarding.own_tables += 1;
+        let own = &self.config.receiver;
+        let table = own_table(own, &self.config.own_guards, &machines, self.guarding.own_tables);
+        self.guard.take_own_table(&Arc::new(table));
+        self.guarding.news = true;
+    }
+
+    /// A machine became known: the agent's own settings may be about it.
+    pub(super) fn note_met(&mut self) {
+        self.guarding.met = true;
+    }
+
+    /// Whether machines became known that are not in the agent's own table yet.
+    pub(super) fn has_met(&self) -> bool {
+        self.guarding.met
     }
 
     /// Adds the machines that the guard may choose, so that they are read before they are needed.
@@ -118,6 +169,13 @@ impl AgentCore {
         }
     }
 
+    /// For each driver, whether no further command can be handed to it, and those under way take
+    /// longer than they normally do.
+    fn stuck(&self, now: Instant) -> Vec<bool> {
+        let drivers = self.queues.iter().enumerate();
+        drivers.map(|(driver, queue)| queue.is_stuck(self.command_time(driver), now)).collect()
+    }
+
     /// Gives the guard a meter's answer, and commands the machines that it chooses.
     pub(super) fn guard_sample(
         &mut self,
@@ -126,12 +184,14 @@ impl AgentCore {
         wall: Timestamp,
         now: Instant,
     ) {
-        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        let stuck = self.stuck(now);
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         let sampled = self.guard.measured(meter, reading, &fleet, wall, now);
-        let Sampled { acts, tripped, news, fresh } = sampled;
+        let Sampled { acts, tripped, over, news, fresh } = sampled;
         self.guarding.sampled |= fresh;
         self.guarding.news |= news;
         self.outputs.extend(tripped.into_iter().map(Output::GuardTripped));
+        self.outputs.extend(over.into_iter().map(Output::FeedOver));
         if acts.is_empty() {
             return;
         }
@@ -206,7 +266,8 @@ impl AgentCore {
         }
         self.guarding.reported = Some(now);
         self.guarding.news = false;
-        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied() };
+        let stuck = self.stuck(now);
+        let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         self.outputs.push_back(Output::ReportGuard(self.guard.report(&fleet, wall, now)));
     }
 }

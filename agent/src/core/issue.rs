@@ -23,7 +23,9 @@ impl AgentCore {
         }
     }
 
-    /// Puts a machine into the queue for its next command, unless a command is in progress.
+    /// Puts a machine into the queue for its next command, unless a command is in progress. A reading
+    /// that is under way is no reason for a machine to wait that must sleep: a device that hangs does
+    /// not answer it for long.
     pub(super) fn requeue(&mut self, id: &MachineId, now: Instant) {
         let Some(machine) = self.machines.get(id) else { return };
         let may_wake = machine.want() == Want::Awake && self.may_wake(id, machine, now);
@@ -31,7 +33,9 @@ impl AgentCore {
         let Some(machine) = self.machines.get(id) else { return };
         let timing = &self.timings[machine.assignment];
         let (kind, at) = machine.next(timing, may_wake, now);
-        let next = machine.busy.is_none().then_some((kind, at, machine.order));
+        let goes = machine.busy.is_none()
+            || (kind == Kind::Sleep && at <= now && machine.waits_for_a_reading());
+        let next = goes.then_some((kind, at, machine.order));
         let (driver, queued) = (machine.driver, machine.queued);
         let due = |waits: Option<(Kind, Instant, u64)>| {
             waits.filter(|(_, at, _)| *at <= now).map(|(kind, ..)| kind)
@@ -44,6 +48,10 @@ impl AgentCore {
             self.queues[driver].remove(queued, id);
         }
         if let Some(next) = next {
+            if next.0 == Kind::Sleep && at <= now {
+                let wait = self.queues[driver].wait(self.command_time(driver));
+                self.guard.goes_by(id, now + wait, now);
+            }
             self.queues[driver].insert(next, id);
         }
         if let Some(machine) = self.machines.get_mut(id) {
@@ -85,6 +93,11 @@ impl AgentCore {
                     self.requeue(&id, now);
                     continue;
                 }
+                if machine.give_up_read(now) {
+                    self.queues[driver].ended(Kind::Read, now);
+                    self.outputs.push_back(Output::GiveUpRead(id.clone()));
+                }
+                let Some(machine) = self.machines.get_mut(&id) else { continue };
                 let (mark, drew) = (machine.mark(), machine.draws());
                 machine.issued(kind, wall, now);
                 // The time of a repeated command need not be stored, but who put the machine to
@@ -101,7 +114,7 @@ impl AgentCore {
                     Kind::Read => {}
                 }
                 self.note_change(&id, now);
-                self.queues[driver].started(kind);
+                self.queues[driver].started(kind, now);
                 self.news |= kind != Kind::Read;
                 self.outputs.push_back(Output::Command { driver, machine: id, kind });
             }

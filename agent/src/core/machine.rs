@@ -275,6 +275,7 @@ impl Machine {
         match self.want {
             Want::Asleep if self.does_as_wanted() => Seen::Sleeps,
             Want::Asleep if self.failures > 0 || self.read_fault.is_some() => Seen::Defies,
+            Want::Asleep if !self.noted.told => Seen::Defies,
             Want::Asleep => Seen::Other,
             _ if self.boots() => Seen::Boots,
             _ if !self.draws() => Seen::Other,
@@ -311,6 +312,22 @@ impl Machine {
             Some(at) if read.1 < at => read,
             at => (command, at.unwrap_or(now)),
         }
+    }
+
+    /// Whether only a reading keeps the machine from its first command since its wanted state
+    /// changed, and that reading is not needed: the first one of all tells whether somebody else has
+    /// put the machine to sleep.
+    pub(super) fn waits_for_a_reading(&self) -> bool {
+        self.busy == Some(Kind::Read) && !self.noted.told && self.touched.is_some()
+    }
+
+    /// The reading under way, if there is one, is not waited for. Returns whether there was one.
+    pub(super) fn give_up_read(&mut self, now: Instant) -> bool {
+        let is_read = self.busy.take_if(|busy| *busy == Kind::Read).is_some();
+        if is_read {
+            self.touched = Some(now);
+        }
+        is_read
     }
 
     /// The command goes out.

@@ -2,7 +2,7 @@
 //! Reads are separate, so that a slow device that is only being read never delays a command.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use directive::MachineId;
 
@@ -17,6 +17,8 @@ pub(super) struct Queue {
     reads: BTreeSet<(Instant, u64, MachineId)>,
     commanding: usize,
     reading: usize,
+    /// When a sleep or wake command was last handed to the driver, or ended.
+    moved: Option<Instant>,
 }
 
 impl Queue {
@@ -28,6 +30,7 @@ impl Queue {
             reads: BTreeSet::new(),
             commanding: 0,
             reading: 0,
+            moved: None,
         }
     }
 
@@ -61,13 +64,34 @@ impl Queue {
         None
     }
 
-    pub(super) fn started(&mut self, kind: Kind) {
+    pub(super) fn started(&mut self, kind: Kind, now: Instant) {
         *self.count(kind) += 1;
+        self.note_moved(kind, now);
     }
 
-    pub(super) fn ended(&mut self, kind: Kind) {
+    pub(super) fn ended(&mut self, kind: Kind, now: Instant) {
         let count = self.count(kind);
         *count = count.saturating_sub(1);
+        self.note_moved(kind, now);
+    }
+
+    fn note_moved(&mut self, kind: Kind, now: Instant) {
+        if kind != Kind::Read {
+            self.moved = Some(now);
+        }
+    }
+
+    /// How long a sleep command that joins the queue waits at most before it is handed to the driver,
+    /// if each takes `command`.
+    pub(super) fn wait(&self, command: Duration) -> Duration {
+        let turns = (self.sleeps.len() + self.commanding) / self.in_flight;
+        command.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX).saturating_add(1))
+    }
+
+    /// Whether no further command can be handed to the driver, and none has ended for longer than
+    /// `command`.
+    pub(super) fn is_stuck(&self, command: Duration, now: Instant) -> bool {
+        self.commanding >= self.in_flight && self.moved.is_some_and(|moved| now > moved + command)
     }
 
     fn count(&mut self, kind: Kind) -> &mut usize {

@@ -45,6 +45,7 @@ impl AgentCore {
         let mark = self.orphans.remove(id);
         let machine = Machine::new(index, driver, mark, self.standing(id), now);
         self.machines.insert(id.clone(), machine);
+        self.note_met();
         self.restand(id, now);
     }
 

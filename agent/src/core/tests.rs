@@ -68,6 +68,8 @@ fn config(globs: &[&str], in_flight: usize) -> CoreConfig {
         }],
         meters: Vec::new(),
         machines_max: 1000,
+        calls_every: None,
+        own_guards: Vec::new(),
     }
 }
 
@@ -82,6 +84,8 @@ struct Bench {
     reported_drivers: Vec<DriverReport>,
     /// What was announced for the journal.
     intents: Vec<Intent>,
+    /// The readings that were given up.
+    given_up: Vec<MachineId>,
 }
 
 impl Bench {
@@ -96,6 +100,7 @@ impl Bench {
             reported_meters: Vec::new(),
             reported_drivers: Vec::new(),
             intents: Vec::new(),
+            given_up: Vec::new(),
         }
     }
 
@@ -143,6 +148,7 @@ impl Bench {
                 assert!(self.reported.take(delta, 1000, |_, _| ()).current);
             }
             Output::Intend(intent) => self.intents.push(intent),
+            Output::GiveUpRead(machine) => self.given_up.push(machine),
             Output::ReportMeters(report) => self.reported_meters = report.meters,
             Output::ReportDrivers(report) => self.reported_drivers = report.drivers,
             _ => {}

@@ -6,6 +6,7 @@ use directive::{GuardState, MeterReading, Watts};
 use jiff::Timestamp;
 
 use super::moving::Moving;
+use super::over::Bare;
 use super::table::Feed;
 
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(super) struct Watch {
     last: Option<Sample>,
     /// The power in the sample before `last`.
     before: Option<Watts>,
+    /// The time between the last two samples; zero before the second.
+    gap: Duration,
     /// Whether the meter's last answer was no measurement.
     faulty: bool,
     /// How many samples in a row were above the usable power.
@@ -22,6 +25,8 @@ pub(super) struct Watch {
     pub(super) acts: u64,
     /// What no machine of this agent can free.
     pub(super) wants: Watts,
+    /// For how long no machine was left.
+    pub(super) bare: Bare,
     /// Machines that drew power and were told to sleep, which the samples do not show yet.
     pub(super) falling: Moving,
     /// Machines that were told to wake and may not have drawn their full power in the last sample.
@@ -98,6 +103,7 @@ impl Watch {
         let far = reading.watts.0 > spec.rating.0.saturating_mul(SPIKE);
         let was_far = former.is_some_and(|former| former.spike || former.implausible);
         self.before = former.map(|former| former.watts);
+        self.gap = former.map_or(Duration::ZERO, |former| taken.duration_since(former.taken));
         self.last = Some(Sample {
             watts: reading.watts,
             taken_at: reading.taken_at,
@@ -116,6 +122,12 @@ impl Watch {
     pub(super) fn judge(&mut self, spec: &Feed) -> Judged {
         let watts = self.watts();
         self.over = if watts > spec.usable { self.over.saturating_add(1) } else { 0 };
+        if self.over == 0 {
+            self.bare.end();
+            self.bare.over_since = None;
+        } else if self.bare.over_since.is_none() {
+            self.bare.over_since = self.last.map(|last| last.taken_at);
+        }
         if self.trip.is_some() {
             if watts > spec.clear {
                 return Judged::StillTripped;
@@ -201,6 +213,12 @@ impl Watch {
     /// The power in the last sample; 0 before the first.
     pub(super) fn watts(&self) -> Watts {
         self.last.map(|last| last.watts).unwrap_or_default()
+    }
+
+    /// When the last sample was taken, by the meter and by the monotonic clock, and the time between
+    /// it and the one before.
+    pub(super) fn newest(&self) -> Option<(Timestamp, Instant, Duration)> {
+        self.last.map(|last| (last.taken_at, last.taken, self.gap))
     }
 
     /// Whether the last sample is above the usable power, fresh and plausible.

@@ -22,8 +22,11 @@ pub(super) struct Motion {
     credited: bool,
 }
 
-/// How long a command may wait for its driver before it stops being a credit: beyond that, other
-/// machines are chosen instead.
+/// How long a machine that is about to be told counts as on its way until it is known when its driver
+/// has room.
+const QUEUED_FIRST: Duration = Duration::from_secs(1);
+/// How long a command may wait for its driver, whatever its queue is, before it stops being a credit:
+/// beyond that, other machines are chosen instead.
 const QUEUED_MAX: Duration = Duration::from_secs(30);
 
 impl Guard {
@@ -34,6 +37,17 @@ impl Guard {
             && drew
         {
             self.fall(number, now);
+        }
+    }
+
+    /// The command of a machine that must sleep waits for its driver, and should go out by `by`. If it
+    /// does not, other machines are chosen instead.
+    pub(crate) fn goes_by(&mut self, machine: &MachineId, by: Instant, now: Instant) {
+        if let Some(number) = self.table.machine(machine)
+            && self.motions[number].queued
+            && self.motions[number].falling.is_some()
+        {
+            self.set_falling(number, by.min(now + QUEUED_MAX));
         }
     }
 
@@ -78,13 +92,14 @@ impl Guard {
         self.motions[number].credited = false;
     }
 
-    /// A machine that draws is about to be told to sleep.
+    /// A machine that draws is about to be told to sleep. What it needs for that counts from the
+    /// command on.
     pub(super) fn fall(&mut self, number: usize, now: Instant) {
         if self.motions[number].credited {
             return;
         }
         self.motions[number].queued = true;
-        self.set_falling(number, now + self.table.machines()[number].sheds + QUEUED_MAX);
+        self.set_falling(number, now + QUEUED_FIRST);
     }
 
     fn set_falling(&mut self, number: usize, done: Instant) {

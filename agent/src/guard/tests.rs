@@ -8,6 +8,7 @@ use super::*;
 mod changes;
 mod faults;
 mod feeds;
+mod over;
 mod wakes;
 
 /// An arbitrary instant: tests only add to it.

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use directive::{
-    Action, DeviceState, Generation, GroupId, InProcess, MachineReport, Means, MeterReport, Outlet,
-    Pending, Permit, ReceiverRole, Replica, Step, Timeline, Watts, in_process,
+    Action, DeviceState, Generation, GroupId, GuardFeed, GuardTable, InProcess, MachineReport,
+    Means, MeterReport, Outlet, Pending, Permit, ReceiverRole, Replica, Step, Timeline, Watts,
+    in_process,
 };
 use jiff::SignedDuration;
 
@@ -16,6 +18,19 @@ use crate::claims::Claims;
 struct FakeDevices {
     asleep: Mutex<BTreeMap<MachineId, bool>>,
     wakes: Mutex<Vec<MachineId>>,
+    /// Whether readings are not answered from now on.
+    reads_hang: AtomicBool,
+    /// The number of readings that hang.
+    hanging: AtomicUsize,
+}
+
+/// A reading that hangs, until it is given up.
+struct Hanging<'a>(&'a AtomicUsize);
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl FakeDevices {
@@ -53,6 +68,11 @@ impl Actuator for FakeDevices {
     fn read<'a>(&'a self, machine: &'a MachineId) -> Pending<'a, Result<Reading, ActuatorError>> {
         Box::pin(async move {
             self.reach(machine).await;
+            if self.reads_hang.load(Ordering::SeqCst) {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                let _reading = Hanging(&self.hanging);
+                std::future::pending::<()>().await;
+            }
             let state = if self.is_asleep(machine.as_str()) {
                 DeviceState::Asleep
             } else {
@@ -108,6 +128,14 @@ fn all(glob: &str) -> Assignment {
 }
 
 fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, CancellationToken) {
+    start_with(config(dir), devices, link)
+}
+
+fn start_with(
+    config: AgentConfig,
+    devices: &Arc<FakeDevices>,
+    link: InProcess,
+) -> (Agent, CancellationToken) {
     let driver = Driver {
         name: String::new(),
         actuator: devices.clone(),
@@ -121,8 +149,13 @@ fn start(dir: &Path, devices: &Arc<FakeDevices>, link: InProcess) -> (Agent, Can
         MeterSetup { id: "feed".into(), meter: Arc::new(Fixed(Watts(4200))), period },
     ];
     let stop = CancellationToken::new();
-    let devices = Devices { drivers: vec![driver], assignments: vec![all("*")], meters };
-    let agent = Agent::spawn(config(dir), devices, link, Metrics::default(), stop.clone()).unwrap();
+    let devices = Devices {
+        drivers: vec![driver],
+        assignments: vec![all("*")],
+        meters,
+        ..Devices::default()
+    };
+    let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
     (agent, stop)
 }
 
@@ -264,6 +297,85 @@ async fn machines_drain_and_come_back_while_other_drivers_hang_and_panic() {
 }
 
 #[tokio::test]
+async fn a_machine_that_must_sleep_does_not_wait_for_a_reading_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let devices = Arc::new(FakeDevices::default());
+    let (link, mut heard) = linked();
+    let patient = AgentConfig { answer_timeout: Duration::from_mins(10), ..config(dir.path()) };
+    let (agent, stop) = start_with(patient, &devices, link);
+    let later = clock::wall() + SignedDuration::from_hours(1);
+    let mut named = Timeline::clone(&drain(1, &["a"]));
+    named.steps[0].at = later;
+    heard.update(|down| down.timeline = Some(Arc::new(named)));
+    heard.until("a is read", |heard| heard.state("a") == Some(DeviceState::Awake)).await;
+    devices.reads_hang.store(true, Ordering::SeqCst);
+    while devices.hanging.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    heard.update(|down| down.timeline = Some(drain(2, &["a"])));
+    while !devices.is_asleep("a") || devices.hanging.load(Ordering::SeqCst) > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    devices.reads_hang.store(false, Ordering::SeqCst);
+    heard.until("a sleeps", |heard| heard.state("a") == Some(DeviceState::Asleep)).await;
+    stop.cancel();
+    agent.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_hook_runs_for_a_feed_that_no_machine_can_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("told");
+    let script = dir.path().join("hook.sh");
+    std::fs::write(&script, "echo $TIELINE_FEED $TIELINE_REASON >> \"$1\"\n").unwrap();
+    let command = ["/bin/sh", script.to_str().unwrap(), told.to_str().unwrap()];
+    let hook = Hook {
+        feed_over: command.map(str::to_owned).to_vec(),
+        timeout: Duration::from_secs(60),
+        every: Duration::from_secs(300),
+        spot: None,
+    };
+    let period = Duration::from_millis(20);
+    let meters = vec![MeterSetup { id: "m".into(), meter: Arc::new(Fixed(Watts(4200))), period }];
+    let devices = Devices { meters, hook: Some(hook), ..Devices::default() };
+    let (link, heard) = linked();
+    heard.update(|down| down.guard = Some(Arc::new(bare_table())));
+    let stop = CancellationToken::new();
+    let metrics = Metrics::default();
+    let agent = Agent::spawn(config(dir.path()), devices, link, metrics, stop.clone()).unwrap();
+    while !std::fs::read_to_string(&told).is_ok_and(|told| told.ends_with('\n')) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    agent.ended().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "f above_rating\n", "once");
+}
+
+/// A feed that may carry 3 kW, without machines.
+fn bare_table() -> GuardTable {
+    let feed = GuardFeed {
+        feed: "f".into(),
+        parent: None,
+        owner: Some("agent-1".into()),
+        meter: Some("m".into()),
+        usable: Watts(3_000),
+        rating: Watts(4_000),
+        band: Watts(100),
+        after: 2,
+        lag_ms: 0,
+        stale_after_ms: 15_000,
+    };
+    GuardTable {
+        version: Generation { epoch: 1, generation: 1 },
+        feeds: vec![feed],
+        cohorts: Vec::new(),
+        ramp_per_min: None,
+        step_max: None,
+        suspect_max_pct: 25,
+    }
+}
+
+#[tokio::test]
 async fn a_full_report_is_made_when_the_switchboard_asks_for_one() {
     let dir = tempfile::tempdir().unwrap();
     let devices = Arc::new(FakeDevices::default());
@@ -360,7 +472,12 @@ async fn programs_and_files_drive_a_machine_through_a_lease() {
     let (link, mut heard) = linked();
     let stop = CancellationToken::new();
     let config = AgentConfig { answer_timeout: PATIENCE, ..config(dir.path()) };
-    let devices = Devices { drivers: vec![driver], assignments: vec![all("acme.*")], meters };
+    let devices = Devices {
+        drivers: vec![driver],
+        assignments: vec![all("acme.*")],
+        meters,
+        ..Devices::default()
+    };
     let agent = Agent::spawn(config, devices, link, Metrics::default(), stop.clone()).unwrap();
 
     heard.update(|down| down.timeline = Some(drain(1, &["acme.rig-1", "other.rig-1"])));

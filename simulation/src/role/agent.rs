@@ -1,5 +1,6 @@
 //! The agent's host: its core with a state file, a link, and a network to devices and meters.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agent::simulate::{AgentCore, AgentState, CoreConfig, Intent, Kind, Output, fold};
@@ -31,6 +32,8 @@ pub(crate) struct Agent {
     journal: Vec<Intent>,
     /// Intents that the journal did not take.
     unjournaled: Vec<Intent>,
+    /// When the reading of each machine was sent that is under way and not given up.
+    readings: BTreeMap<MachineId, Duration>,
     heard: Heard,
     ticker: Ticker,
     life: Life,
@@ -44,6 +47,7 @@ impl Agent {
             disk: Disk::default(),
             journal: Vec::new(),
             unjournaled: Vec::new(),
+            readings: BTreeMap::new(),
             heard: Heard::default(),
             ticker: Ticker::default(),
             life: 0,
@@ -73,6 +77,7 @@ impl Agent {
             core.note_folded();
         }
         self.core = Some(core);
+        self.readings.clear();
         self.heard = Heard::default();
         self.ticker.clear();
         self.turn(stage);
@@ -129,16 +134,21 @@ impl Agent {
         self.turn(stage);
     }
 
-    /// Takes in a device's answer to a read.
+    /// Takes in a device's answer to a read that was sent at `sent`.
     pub(crate) fn read(
         &mut self,
         stage: &mut Stage,
         life: Life,
         machine: &MachineId,
+        sent: Duration,
         answer: Result<Reading, ActuatorError>,
     ) {
         let now = stage.clocks.monotonic(stage.now);
         let Some(core) = self.core.as_mut().filter(|_| life == self.life) else { return };
+        if self.readings.get(machine) != Some(&sent) {
+            return;
+        }
+        self.readings.remove(machine);
         core.read(machine, answer, now);
         self.turn(stage);
     }
@@ -173,7 +183,15 @@ impl Agent {
                         core.recorded(number);
                     }
                 }
-                Output::Command { machine, kind, .. } => command(stage, self.life, machine, kind),
+                Output::Command { machine, kind, .. } => {
+                    if kind == Kind::Read {
+                        self.readings.insert(machine.clone(), stage.now);
+                    }
+                    command(stage, self.life, machine, kind);
+                }
+                Output::GiveUpRead(machine) => {
+                    self.readings.remove(&machine);
+                }
                 Output::Measure(meter) => measure(stage, self.life, meter),
                 Output::Persist { version, state } => {
                     self.disk.begin(*state);
@@ -199,7 +217,10 @@ impl Agent {
                 Output::ReportDrivers(report) => {
                     stage.report(ROLE, Report::Drivers(report));
                 }
-                Output::GuardTripped(_) | Output::Offered(_) | Output::Ignored(_) => {}
+                Output::GuardTripped(_)
+                | Output::FeedOver(_)
+                | Output::Offered(_)
+                | Output::Ignored(_) => {}
                 Output::Clock(off) => stage.tell_clock(ROLE, off),
             }
         }
@@ -217,7 +238,7 @@ fn command(stage: &mut Stage, life: Life, machine: MachineId, kind: Kind) {
         if let Some(order) = order_of(kind) {
             stage.note(Event::CommandLost { machine: machine.clone(), order });
         }
-        let due = timed_out(life, machine, kind);
+        let due = timed_out(life, machine, kind, stage.now);
         stage.after(ANSWER_TIMEOUT, due);
         return;
     }
@@ -242,19 +263,20 @@ pub(crate) fn at_device(
                 let read_at: Timestamp = stage.clocks.wall(ROLE, at);
                 let reading = |(state, watts)| Reading { state, watts: Some(watts), read_at };
                 let answer = answer.map(reading);
-                (Due::Read { life, machine: machine.clone(), answer }, at)
+                (Due::Read { life, machine: machine.clone(), sent, answer }, at)
             }
-            None => (timed_out(life, machine.clone(), kind), limit),
+            None => (timed_out(life, machine.clone(), kind, sent), limit),
         },
         Some(order) => match stage.facility.command(&machine, order, Commander::Agent, stage.now) {
             Some((answer, takes)) => {
                 let due = Due::Commanded { life, machine: machine.clone(), kind, answer };
                 (due, stage.now + takes + back)
             }
-            None => (timed_out(life, machine.clone(), kind), limit),
+            None => (timed_out(life, machine.clone(), kind, sent), limit),
         },
     };
-    let (due, at) = if at > limit { (timed_out(life, machine, kind), limit) } else { (due, at) };
+    let (due, at) =
+        if at > limit { (timed_out(life, machine, kind, sent), limit) } else { (due, at) };
     stage.queue.add(at.max(stage.now), due);
 }
 
@@ -268,11 +290,11 @@ fn order_of(kind: Kind) -> Option<Order> {
 }
 
 /// What the agent is told when a device does not answer in time.
-fn timed_out(life: Life, machine: MachineId, kind: Kind) -> Due {
+fn timed_out(life: Life, machine: MachineId, kind: Kind, sent: Duration) -> Due {
     let millis = u64::try_from(ANSWER_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
     let error = ActuatorError::Timeout { millis };
     match kind {
-        Kind::Read => Due::Read { life, machine, answer: Err(error) },
+        Kind::Read => Due::Read { life, machine, sent, answer: Err(error) },
         Kind::Sleep | Kind::Wake => Due::Commanded { life, machine, kind, answer: Err(error) },
     }
 }

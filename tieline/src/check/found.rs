@@ -1,11 +1,13 @@
 //! What sound files say, in a few lines: listeners, targets, feeds, groups.
 
+use agent::settings::GuardSettings;
 use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
 use switchboard::facility::Group;
 use switchboard::policy::{Declared, declared};
 
+use crate::figures::length;
 use crate::files::SitePolicy;
 use crate::output::{LEAST_WIDTH, wrapped};
 use crate::settings::Settings;
@@ -61,7 +63,17 @@ fn agent_rows(agent: &agent::Settings) -> Vec<[String; 3]> {
         .meters
         .iter()
         .map(|meter| ["meter".to_owned(), meter.id.to_string(), meter.source.summary.clone()]);
-    [limited(drivers.collect(), "driver"), limited(meters.collect(), "meter")].concat()
+    let hook = agent.hook.iter().map(|hook| {
+        let every = length(hook.every);
+        ["hook".to_owned(), hook.feed_over.join(" "), format!("at most every {every} for a feed")]
+    });
+    let guards = agent.guards.iter().map(|GuardSettings { guard, .. }| {
+        let rest = format!("{} by {}, until a policy is heard", kw(guard.limit), guard.meter);
+        ["guard".to_owned(), guard.feed.to_string(), rest]
+    });
+    let (drivers, meters) =
+        (limited(drivers.collect(), "driver"), limited(meters.collect(), "meter"));
+    [drivers, meters, hook.collect(), limited(guards.collect(), "guard")].concat()
 }
 
 /// The first rows, and how many more there are.

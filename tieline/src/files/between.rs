@@ -197,7 +197,8 @@ fn feed_of<'a>(root: &Section<'a>, meter: &MeterId) -> Option<Section<'a>> {
     feeds.into_iter().find(|feed| feed.peek_str("meter") == Some(meter.as_str()))
 }
 
-/// Warns of drivers and meters that no part of the policy names.
+/// Warns of drivers and meters that no part of the policy names, and of guarded feeds that it does not
+/// have.
 pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, policy: &Policy) {
     for driver in &agent.drivers {
         let used = policy
@@ -207,6 +208,13 @@ pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, 
             .any(|group| group.driver.as_ref() == Some(&driver.name));
         if let Some(spot) = driver.spot.as_ref().filter(|_| !used) {
             configuration.warn(spot, "no group of the policy names this driver", None);
+        }
+    }
+    for guard in &agent.guards {
+        let feed = &guard.guard.feed;
+        if policy.facility.feeds().number(feed).is_none() {
+            let message = format!("the policy has no [feed.{feed}]");
+            configuration.warn(&guard.spot, message, None);
         }
     }
     for meter in &agent.meters {
@@ -224,7 +232,7 @@ pub(super) fn warn_of_unused(configuration: &Document, agent: &agent::Settings, 
 /// Warns of drivers and meters that no switchboard uses.
 pub(super) fn warn_of_no_switchboard(configuration: &Document, agent: &agent::Settings) {
     if let Some(spot) = first_spot(agent) {
-        let message = "without [switchboard], drivers and meters are not used: an agent cannot run apart from its switchboard yet";
+        let message = "without [switchboard], drivers, meters, [hook] and [guard.NAME] are not used: an agent cannot run apart from its switchboard yet";
         configuration.warn(spot, message, None);
     }
 }
@@ -237,9 +245,12 @@ pub(super) fn refuse_agent_alone(configuration: &Document, agent: &agent::Settin
     }
 }
 
-/// Where the agent's part begins: its first driver, or its first meter.
+/// Where the agent's part begins: its first driver, its first meter, its hook, or its first
+/// `[guard.NAME]`.
 fn first_spot(agent: &agent::Settings) -> Option<&Spot> {
     let drivers = agent.drivers.iter().map(|driver| &driver.spot);
     let meters = agent.meters.iter().map(|meter| &meter.spot);
-    drivers.chain(meters).flatten().next()
+    let hook = agent.hook.iter().map(|hook| &hook.spot);
+    let guards = agent.guards.iter().map(|guard| &guard.spot);
+    drivers.chain(meters).chain(hook).flatten().chain(guards).next()
 }

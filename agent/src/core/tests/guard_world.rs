@@ -180,6 +180,9 @@ impl World {
                     }
                     self.open.push((self.bench.now + latency, machine.to_string(), kind));
                 }
+                Output::GiveUpRead(machine) => {
+                    self.open.retain(|(_, name, _)| name != machine.as_str());
+                }
                 Output::Persist { version, state } => {
                     let latency = self.rng.random_range(0..500);
                     self.write = Some((self.bench.now + latency, version, *state));

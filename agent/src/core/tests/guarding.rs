@@ -3,6 +3,7 @@
 use directive::{GuardCohort, GuardFeed, GuardHold, GuardState, GuardTable};
 
 use super::*;
+use crate::guard::OwnGuard;
 
 /// One feed of 60 kW, and four machines of 3 kW that a device reaches.
 fn guarded() -> (CoreConfig, Arc<GuardTable>) {
@@ -54,11 +55,18 @@ impl Bench {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Command { machine, kind, .. } => commands.push((machine.to_string(), kind)),
+                Output::GiveUpRead(machine) => self.given_up.push(machine),
                 Output::GuardTripped(_) | Output::Intend(_) => {}
                 output => panic!("{output:?}"),
             }
         }
         commands
+    }
+
+    /// The meter shows this power. Returns the machines that are told to sleep at once.
+    fn sleeps(&mut self, millis: u64, watts: i64) -> Vec<String> {
+        let commands = self.shows(millis, watts).into_iter();
+        commands.filter(|(_, kind)| *kind == Kind::Sleep).map(|(machine, _)| machine).collect()
     }
 
     /// Answers the reads among `commands`, and those that follow: each device says what it said
@@ -164,6 +172,79 @@ fn a_machine_that_is_read_before_its_first_command_covers_no_excess() {
     assert_eq!(bench.shows(4_000, 64_000), [], "6 kW are on their way");
     assert_eq!(bench.shows(5_000, 67_000), []);
     assert_eq!(bench.shows(6_000, 67_000), [told("c", Kind::Sleep)]);
+}
+
+#[test]
+fn a_reading_that_hangs_keeps_no_command_back() {
+    let mut bench = awake();
+    let reads = ["a", "b", "c", "d"].map(|machine| told(machine, Kind::Read));
+    assert_eq!(bench.tick_at(10_000), reads);
+    // None of them is answered.
+    assert_eq!(bench.shows(11_000, 61_000), []);
+    assert_eq!(bench.shows(12_000, 61_500), [told("a", Kind::Sleep)]);
+    assert_eq!(bench.given_up, ["a".into()], "the others are read on");
+    bench.obeys("a", Kind::Sleep);
+    assert_eq!(bench.tick_at(13_000), [told("a", Kind::Read)]);
+    assert_eq!(bench.says("a", DeviceState::Asleep), []);
+    bench.tick_at(14_000);
+    assert_eq!(bench.report_of("a").state, DeviceState::Asleep);
+}
+
+/// `a` and `b` have a driver that takes one command at a time, `c` and `d` another one. The machine
+/// `a` is told to sleep, and the driver does not answer.
+fn stuck() -> Bench {
+    let (mut config, table) = guarded();
+    config.drivers[0].in_flight = 1;
+    config.drivers.push(DriverLimits { name: "other".into(), in_flight: 8 });
+    config.assignments[0].claims = Claims::globs(["a", "b"]);
+    let other = Assignment {
+        claims: Claims::globs(["c", "d"]),
+        driver: 1,
+        ..config.assignments[0].clone()
+    };
+    config.assignments.push(other);
+    let mut bench = Bench::new(config, AgentState::default());
+    let downlink = Downlink { guard: Some(table), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    bench
+}
+
+#[test]
+fn a_command_that_its_driver_does_not_take_in_time_covers_no_excess() {
+    let mut bench = stuck();
+    assert_eq!(bench.sleeps(1_000, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 64_000), ["a"], "and `b` waits");
+    for millis in [3_000, 7_000, 11_900] {
+        assert_eq!(
+            bench.sleeps(millis, 64_000),
+            [""; 0],
+            "two commands of 5 s each are waited for"
+        );
+    }
+    assert_eq!(bench.sleeps(12_000, 64_000), ["c"], "in place of `b`");
+    for millis in [15_000, 20_000, 21_900] {
+        assert_eq!(bench.sleeps(millis, 64_000), [""; 0], "all is covered");
+    }
+    // When its driver takes the command of `b`, it counts from then on.
+    bench.obeys("a", Kind::Sleep);
+    assert!(bench.tick_at(21_950).contains(&told("b", Kind::Sleep)));
+    assert_eq!(bench.sleeps(21_990, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(22_000, 67_000), [""; 0], "`b` and `c` make 6 kW");
+    assert_eq!(bench.sleeps(23_000, 67_000), ["d"]);
+}
+
+#[test]
+fn machines_of_a_driver_that_takes_no_command_go_after_all_others() {
+    let mut bench = stuck();
+    assert_eq!(bench.sleeps(1_000, 61_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["a"]);
+    // The driver has had the time for one command.
+    assert_eq!(bench.sleeps(8_000, 64_000), [""; 0]);
+    assert_eq!(bench.sleeps(9_000, 64_000), ["c"], "`b` is before it in the table");
 }
 
 #[test]
@@ -310,4 +391,85 @@ fn the_guard_is_reported_when_it_acts_and_every_five_seconds() {
         (GuardState::Tripped, Watts(9_000))
     );
     assert_eq!(acted[0].table, Some(Generation { epoch: 1, generation: 1 }));
+}
+
+/// The agent's own settings about a feed of 60 kW, whose machines a driver reaches by name.
+fn alone() -> CoreConfig {
+    let (mut config, _) = guarded();
+    config.assignments[0].claims = Claims::machines(["a", "b", "c", "d"].map(MachineId::from));
+    config.own_guards = vec![OwnGuard {
+        feed: "f".into(),
+        meter: "meter".into(),
+        limit: Watts(60_000),
+        rating: Watts(75_000),
+        machine: Watts(3_000),
+        machines: Claims::globs(["*"]),
+        stale_after: Duration::from_secs(15),
+    }];
+    config
+}
+
+#[test]
+fn an_agent_that_never_heard_a_table_guards_by_its_own_settings() {
+    let mut bench = Bench::new(alone(), AgentState::default());
+    bench.tick_at(0);
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    assert_eq!(bench.sleeps(1_000, 61_000), [""; 0]);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["a"]);
+    bench.tick_at(2_000);
+    assert_eq!(bench.saved.guard.table, None, "it was heard from nobody");
+    assert_eq!(bench.holds()[0].machines, ["a".into()]);
+    // A restart finds the hold, and guards by the settings again.
+    let mut again = Bench::new(alone(), bench.saved);
+    again.now = 3_000;
+    again.tick_at(3_000);
+    for machine in ["b", "c", "d"] {
+        again.says(machine, DeviceState::Awake);
+    }
+    assert_eq!(again.sleeps(90_000, 61_000), [""; 0]);
+    assert_eq!(again.sleeps(91_000, 61_000), ["b"]);
+}
+
+#[test]
+fn a_table_that_is_heard_or_was_held_takes_the_place_of_the_agents_settings() {
+    let (_, table) = guarded();
+    let wide = |generation| {
+        let mut table = GuardTable::clone(&table);
+        table.version.generation = generation;
+        table.feeds[0].usable = Watts(70_000);
+        Arc::new(table)
+    };
+    let mut bench = Bench::new(alone(), AgentState::default());
+    let downlink = Downlink { guard: Some(wide(1)), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    for millis in [1_000, 2_000, 3_000] {
+        assert_eq!(bench.sleeps(millis, 65_000), [""; 0], "70 kW by the table");
+    }
+    bench.tick_at(3_000);
+    let mut again = Bench::new(alone(), bench.saved);
+    again.tick_at(0);
+    for machine in ["a", "b", "c", "d"] {
+        again.says(machine, DeviceState::Awake);
+    }
+    for millis in [1_000, 2_000, 3_000] {
+        assert_eq!(again.sleeps(millis, 65_000), [""; 0], "70 kW by the table that was kept");
+    }
+}
+
+#[test]
+fn machines_that_become_known_later_are_guarded_by_the_agents_settings_too() {
+    let mut config = alone();
+    config.assignments[0].claims = Claims::globs(["*"]);
+    let mut bench = Bench::new(config, AgentState::default());
+    assert_eq!(bench.sleeps(1_000, 70_000), [""; 0]);
+    let later = vec![step(80_000_000, Action::Drain, Means::Device, &["x"])];
+    bench.hear(Some(timeline(1, later)), None);
+    bench.says("x", DeviceState::Awake);
+    assert_eq!(bench.sleeps(2_000, 61_000), ["x"]);
 }

@@ -189,6 +189,10 @@ impl World {
                     let latency = self.rng.random_range(0..800);
                     self.open.push((self.bench.now + latency, name, kind));
                 }
+                Output::GiveUpRead(machine) => {
+                    self.open.retain(|(_, name, _)| name != machine.as_str());
+                    assert!(busy.remove(machine.as_str()), "seed {}: no reading", self.seed);
+                }
                 Output::Intend(intent) => {
                     let number = intent.number;
                     self.unjournaled.push(intent);

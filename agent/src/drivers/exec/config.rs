@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daemon::settings::Section;
 
-use crate::drivers::program::cannot_run;
+use crate::program::cannot_run;
 
 /// What an exec driver runs, and within which limits.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,16 @@
-//! Whether a program that a driver names can be run on this machine. A configuration may be checked
-//! on a machine other than the one it is for, so a missing program only causes a warning.
+//! Programs that a configuration names: whether one can be run on this machine, and running it. A
+//! configuration may be checked on a machine other than the one it is for, so a missing program only
+//! causes a warning.
+
+mod run;
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 
+pub(crate) use run::{OUTPUT_MAX_BYTES, run};
+
 /// Why a program cannot be run here; `None` if it can.
-pub(super) fn cannot_run(program: &str) -> Option<&'static str> {
+pub(crate) fn cannot_run(program: &str) -> Option<&'static str> {
     cannot_run_from(program, &std::env::var_os("PATH").unwrap_or_default())
 }
 
