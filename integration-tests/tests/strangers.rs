@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use directive::Watts;
 use proxy::SessionState;
 use serde_json::{Value, json};
 use switchboard::core::Answer;
@@ -11,6 +12,13 @@ use testbed::miner::{MinerConfig, Model, TestMiner};
 use crate::site::{PATIENCE, Setup, WholeSite, until};
 
 const STRANGERS: usize = 30;
+
+async fn change_policy(site: &WholeSite, text: &str) {
+    let policy = switchboard::policy::parse(text, "policy.toml").expect("a sound policy");
+    let handle = site.site.switchboard.clone().expect("a switchboard");
+    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
+    assert!(matches!(answer, Answer::Done), "{answer:?}");
+}
 
 /// What a dry run of a lease finds available for it.
 fn available(site: &WholeSite) -> Value {
@@ -25,7 +33,7 @@ fn available(site: &WholeSite) -> Value {
 }
 
 /// Anybody who reaches the listener can open sessions. They get no work, and no machine of the site goes
-/// to sleep for them; when a group takes their names, they mine.
+/// to sleep for them. When a group takes their names, they mine as far as there is room.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     let site = WholeSite::start(Setup::default()).await;
@@ -57,12 +65,22 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
         assert_eq!((stranger.counts().mining, stranger.counts().answered_true), (0, 0));
     }
 
-    let text =
-        site.setup.policy(2).replace("match = \"new-*\"", "match = [\"new-*\", \"stranger-*\"]");
-    let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
-    let handle = site.site.switchboard.clone().expect("a switchboard");
-    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
-    assert!(matches!(answer, Answer::Done), "{answer:?}");
+    // A group takes them, and their feed has no room for them.
+    let claim = |setup: &Setup, revision| {
+        let both = "match = [\"new-*\", \"stranger-*\"]";
+        setup.policy(revision).replace("match = \"new-*\"", both)
+    };
+    change_policy(&site, &claim(&site.setup, 2)).await;
+    until("claimed", || {
+        let status = site.http.get("/v1/status");
+        if status["unassigned"]["waiting"] == 0 { Ok(()) } else { Err(status) }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((states(SessionState::Parked), states(SessionState::Working)), (STRANGERS, 10));
+    assert!(site.asleep().is_empty());
+    let roomy = Setup { usable: Watts(131_000), ..site.setup.clone() };
+    change_policy(&site, &claim(&roomy, 3)).await;
     for stranger in &strangers {
         stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
     }
@@ -74,10 +92,7 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
 async fn a_machine_that_loses_its_group_mines_on() {
     let site = WholeSite::start(Setup::default()).await;
     let text = site.setup.policy(2).replace("match = \"new-*\"", "match = \"other-*\"");
-    let policy = switchboard::policy::parse(&text, "policy.toml").expect("a sound policy");
-    let handle = site.site.switchboard.clone().expect("a switchboard");
-    let answer = handle.change_policy(Arc::new(policy)).await.expect("it runs");
-    assert!(matches!(answer, Answer::Done), "{answer:?}");
+    change_policy(&site, &text).await;
     until("shown", || {
         let unassigned = site.http.get("/v1/status")["unassigned"].clone();
         let is_shown = unassigned["count"] == 4 && unassigned["counted_watts"] == 4 * 3500;

@@ -487,6 +487,39 @@ fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
 }
 
 #[test]
+fn sessions_without_work_that_no_group_claims_are_no_load_and_cause_no_plan() {
+    let mut seen = Seen::new();
+    let parked = |name: &str| SessionReport { serving: Serving::Parked, ..session(name) };
+    let population = |seen: &mut Seen, policy: &Policy| {
+        let (held, states) = (Selection::default(), BTreeMap::new());
+        let is_new = seen.inventory.new_fleet(policy, &held, &states, at(0), seen.origin).is_some();
+        (is_new, seen.inventory.last_fleet().population.clone())
+    };
+    let park = seen.policy.clone();
+    seen.proxy("p", 0, &[parked("x1"), parked("x2"), session("x3"), parked("old.000")]);
+    let (_, counted) = population(&mut seen, &park);
+    assert_eq!((counted.unassigned, counted.waiting), (1, 2));
+    assert_eq!(counted.groups.values().sum::<u32>(), 1);
+    // Whoever opens sessions changes nothing that a plan depends on.
+    let crowd = [parked("x1"), parked("x2"), parked("x4"), session("x3"), parked("old.000")];
+    seen.proxy("p", 1, &crowd);
+    let (is_new, counted) = population(&mut seen, &park);
+    assert_eq!((is_new, counted.unassigned, counted.waiting), (false, 1, 3));
+    let mut waiting = seen.inventory.waiting();
+    waiting.sort();
+    assert_eq!(waiting, ["x1", "x2", "x4"].map(MachineId::from));
+
+    let count = Policy { unassigned: crate::policy::Unassigned::Count, ..park.clone() };
+    seen.inventory.regroup(&count);
+    let (_, counted) = population(&mut seen, &count);
+    assert_eq!((counted.unassigned, counted.waiting), (4, 0));
+    assert!(!park.claims().claims(&"x1".into()) && count.claims().claims(&"x1".into()));
+    let mut nobody = crate::fixture::policy_with(|parts| parts.groups.clear());
+    nobody.unassigned = crate::policy::Unassigned::Park;
+    assert!(nobody.claims().claims(&"x1".into()), "a policy without groups limits nobody");
+}
+
+#[test]
 fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minutes() {
     let mut seen = Seen::new();
     let later = Chosen {

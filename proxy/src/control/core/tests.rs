@@ -142,6 +142,31 @@ fn an_older_timeline_is_refused_once_and_changes_nothing() {
     assert_eq!(core.receiver().applied().len(), 1);
 }
 
+/// The patterns outlast a restart: the next process may serve sessions before it hears anything.
+#[test]
+fn a_session_that_no_group_claims_gets_no_work_also_after_a_restart() {
+    let (mut first, now) = (core(None, true), daemon::clock::now());
+    let claims = Some(Arc::new(["rig"].into_iter().collect()));
+    let held = timeline(&[(at(0), Action::Run)]);
+    first.hear(Downlink { claims: claims.clone(), ..downlink(&held, None) }, now);
+    first.turn(at(0), now, |_| true);
+    let saved = writes(&mut first).pop().expect("it is written");
+    assert_eq!(saved.claims, claims);
+    let mut next = core(Some(saved), true);
+    let serve = |core: &ControlCore, machine: &str| core.orders().serve(&machine.into(), false);
+    assert_eq!((serve(&next, "rig"), serve(&next, "stranger")), (Serve::Work, Serve::Park));
+    // What comes with an older timeline is as old.
+    let mut older = Timeline::clone(&held);
+    older.number.epoch = 0;
+    let all = Some(Arc::new(["*"].into_iter().collect()));
+    next.hear(Downlink { claims: all.clone(), ..downlink(&Arc::new(older), None) }, now);
+    next.turn(at(1), now, |_| true);
+    assert_eq!(serve(&next, "stranger"), Serve::Park);
+    next.hear(Downlink { claims: all, ..downlink(&held, None) }, now);
+    next.turn(at(2), now + EVERY, |_| true);
+    assert_eq!(serve(&next, "stranger"), Serve::Work);
+}
+
 #[test]
 fn machines_that_a_former_life_took_off_are_off_from_the_start() {
     let standing = Standing { action: Action::Drain, means: Means::Starve };
