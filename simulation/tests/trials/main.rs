@@ -31,7 +31,7 @@ fn play(trial: &Trial) -> Found {
     for round in 0..ROUNDS {
         let scenario = Scenario { seed: round, ..trial.scenario.clone() };
         let outcome = run(&scenario, Story::default());
-        worst.add(&Found::of(&scenario, &outcome.record));
+        worst.add(&Found::of(&scenario, &outcome));
     }
     worst
 }
@@ -60,12 +60,15 @@ fn play_all(trials: Vec<Trial>) -> Vec<(Trial, Found)> {
 #[test]
 fn every_trial_keeps_to_its_bounds_and_the_page_says_how() {
     if let Ok(words) = std::env::var("TIELINE_TRIAL") {
-        for trial in trials().into_iter().filter(|trial| trial.name.contains(&words)) {
+        let chosen: Vec<Trial> =
+            trials().into_iter().filter(|trial| trial.name.contains(&words)).collect();
+        assert!(!chosen.is_empty(), "TIELINE_TRIAL={words}: no trial has these words in its name");
+        for trial in chosen {
             let outcome = run(&trial.scenario, Story::new(true));
             println!("{}", policy_text(&trial.scenario.facility, &trial.scenario.rules, 1));
             outcome.story.lines().iter().for_each(|line| println!("{line}"));
             outcome.violations.iter().for_each(|violation| println!("{violation}"));
-            println!("{}: {:?}", trial.name, Found::of(&trial.scenario, &outcome.record));
+            println!("{}: {:?}", trial.name, Found::of(&trial.scenario, &outcome));
         }
         return;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use directive::{FeedId, LeaseId, MachineId, Watts};
 use simulation::facility::spec::{FacilitySpec, MachineSpec};
 use simulation::record::{Commander, Event, Phase, Record, Side, Span, State};
+use simulation::run::Outcome;
 use simulation::scenario::Scenario;
 
 use crate::site::{LARGEST, LEAD, RETURNS_WITHIN};
@@ -24,14 +25,19 @@ pub(crate) struct Found {
     pub(crate) turns: usize,
     /// What the leases' records say.
     pub(crate) said: BTreeSet<String>,
+    /// What the judge of the simulation finds, as kind and cause.
+    pub(crate) findings: BTreeSet<String>,
 }
 
 /// The record is looked at once in this time to find machines that sleep for nothing.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl Found {
-    pub(crate) fn of(scenario: &Scenario, record: &Record) -> Self {
+    pub(crate) fn of(scenario: &Scenario, outcome: &Outcome) -> Self {
+        let record = &outcome.record;
         let mut measured = Self { said: said(record), ..Self::default() };
+        let findings = outcome.violations.iter();
+        measured.findings.extend(findings.map(|one| format!("{:?} ({:?})", one.kind, one.cause)));
         for feed in record.feeds.values() {
             let over = feed.load.with(&feed.usable, |load, usable| load - usable);
             let longest = over.above(Watts::ZERO, record.ended).iter().map(Span::length).max();
@@ -58,6 +64,7 @@ impl Found {
         self.left = self.left.max(other.left);
         self.turns = self.turns.max(other.turns);
         self.said.extend(other.said.iter().cloned());
+        self.findings.extend(other.findings.iter().cloned());
     }
 
     /// The cells of the table.

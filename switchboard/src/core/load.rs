@@ -154,8 +154,13 @@ impl Core {
                 None => known.unassigned = known.unassigned.saturating_sub(1),
             }
         }
-        let after = policy.facility.load_by_figures(&known);
+        let mut after = policy.facility.load_by_figures(&known);
         let feeds = policy.facility.feeds();
+        // They are kept off, and what they draw nevertheless is in the meters.
+        for group in claimed.iter().filter_map(|(_, group)| *group) {
+            let residual = policy.facility.groups()[group].residual;
+            feeds.add(&mut after, policy.facility.group_feed(group), residual);
+        }
         let now = self.at.map(|(_, now)| now);
         let Some(now) = now else { return Corrections::new(feeds) };
         Corrections::carried(feeds, now, |feed| {
