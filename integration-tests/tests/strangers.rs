@@ -42,7 +42,7 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     let strangers: Vec<TestMiner> = (0..STRANGERS)
         .map(|number| {
             let model = Model::ALL[number % Model::ALL.len()];
-            TestMiner::start(MinerConfig::new(model, addr, &format!("stranger-{number}")))
+            TestMiner::start(MinerConfig::new(model, addr, format!("stranger-{number}")))
         })
         .collect();
     until("shown", || {

@@ -132,11 +132,11 @@ impl<'a> Sleep<'a> {
         };
         for entry in &record.entries {
             match &entry.event {
-                Event::Machine { machine, from, to, .. } => {
-                    if *to == State::Asleep || *from == State::Asleep {
-                        let turns = sleep.asleep.entry(machine).or_default();
-                        turns.push((entry.at, *to == State::Asleep));
-                    }
+                Event::Machine { machine, from, to, .. }
+                    if *to == State::Asleep || *from == State::Asleep =>
+                {
+                    let turns = sleep.asleep.entry(machine).or_default();
+                    turns.push((entry.at, *to == State::Asleep));
                 }
                 Event::Promised(promise) => {
                     sleep.promised.insert(&promise.lease);
