@@ -308,7 +308,8 @@ fn two_leases_at_once_share_the_ramp() {
 /// the horizon, however often it is planned again.
 #[test]
 fn planned_load_and_commitments_never_exceed_what_is_usable() {
-    for seed in 0..60 {
+    // With the last of them, planning again did not settle once.
+    for seed in (0..60).chain([92, 760, 876]) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut policy = policy_with(|parts| {
             parts.groups[0].min_up = Duration::from_secs(random.random_range(0..1000));
