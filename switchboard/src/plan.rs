@@ -263,9 +263,9 @@ pub fn plan(
     let full = facility.machines_load(&fleet.population, |group| group.watts);
     let reach = reach(policy, &fleet.population, &full, horizon);
     let mut units = Units::new(policy, fleet, &held, now);
-    let off = assign::off_now(&mut units, leases, now);
-    let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
     let reservations = reservations(&leases.iter().collect::<Vec<_>>());
+    let off = assign::off_now(&mut units, policy, (leases, &reservations), now);
+    let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
     let input = Input {
         policy,
         cohorts: &cohorts,

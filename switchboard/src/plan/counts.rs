@@ -30,8 +30,8 @@ pub(super) struct Off {
     pub(super) left: u32,
     /// For each that is on its way back: since when. The latest comes first.
     pub(super) returning: Vec<Timestamp>,
-    /// Those that an earlier plan chose to go later for these leases.
-    pub(super) chosen: Vec<(usize, u32)>,
+    /// Those that an earlier plan chose to go later for these leases, and from when on it needs them.
+    pub(super) chosen: Vec<((usize, Timestamp), u32)>,
 }
 
 impl Off {
@@ -192,18 +192,29 @@ impl Going {
             changes: vec![Vec::new(); intervals.len()],
         };
         // The machines that are chosen for each lease: off early, or to go later.
-        let mut chosen: BTreeMap<usize, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut chosen: BTreeMap<usize, Vec<(Timestamp, u32, u32)>> = BTreeMap::new();
         for (cohort, off) in (0_u32..).zip(input.off) {
-            for (lease, count) in off.early.iter().chain(&off.chosen) {
-                chosen.entry(*lease).or_default().push((cohort, *count));
+            let early = off.early.iter().map(|&(lease, count)| ((lease, input.now), count));
+            for ((lease, from), count) in early.chain(off.chosen.iter().copied()) {
+                chosen.entry(lease).or_default().push((from, cohort, count));
             }
             shape.keep(cohort, Kept::Wanted, off.running);
             shape.keep(cohort, Kept::Left, off.left);
             let returning = u32::try_from(off.returning.len()).unwrap_or(u32::MAX);
             shape.keep(cohort, Kept::Returning, returning);
         }
+        let running =
+            |(cohort, off): (u32, &Off)| (off.running > 0).then_some((cohort, off.running));
+        let running: Vec<(u32, u32)> = (0..).zip(input.off).filter_map(running).collect();
         let mut deficits = Vec::new();
         for (number, interval) in intervals.iter_mut().enumerate() {
+            if number > 0 && going.first_end.is_none_or(|end| number < end) {
+                // What running leases have beyond their need stays off, so it serves those that begin.
+                for &(cohort, running) in &running {
+                    let spare = running.saturating_sub(shape.off()[cohort as usize]);
+                    shape.keep(cohort, Kept::Wanted, spare);
+                }
+            }
             let mut fitted: Vec<FeedNumber> = Vec::new();
             if number == 0 {
                 fitted = feeds.bottom_up();
@@ -223,11 +234,13 @@ impl Going {
                 let lease = &input.leases[number_of];
                 going.begins.entry(number_of).or_insert(number);
                 committed.begin(number_of, interval.from);
-                for (cohort, count) in chosen.get(&number_of).into_iter().flatten() {
-                    shape.keep(*cohort, Kept::Wanted, *count);
-                }
-                if committed.has_all(number_of) {
-                    chosen.remove(&number_of);
+                // Those that it needs later, when it reserves more, wait until then.
+                let of_lease = chosen.entry(number_of).or_default();
+                let has_all = committed.has_all(number_of);
+                for (_, cohort, count) in
+                    of_lease.extract_if(.., |(from, ..)| has_all || *from <= interval.from)
+                {
+                    shape.keep(cohort, Kept::Wanted, count);
                 }
                 let path = feeds.path_of(&lease.feed);
                 fitted.extend(path);
@@ -347,7 +360,8 @@ impl Going {
         let wanted = |(number, needed): &(usize, u32)| {
             let mut wanted = *needed;
             if *number < spare_until {
-                wanted = wanted.max(off.running);
+                let early = early.iter().filter(|(begins, _)| *number < *begins);
+                wanted = wanted.max(off.running + early.map(|(_, count)| *count).sum::<u32>());
             }
             for (begins, count) in early.iter().filter(|(begins, _)| *number < *begins) {
                 let then = needed_at(*begins);

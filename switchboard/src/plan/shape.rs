@@ -85,6 +85,9 @@ pub(super) struct Shape<'a> {
     picks: PerFeed<Vec<(u32, u32)>>,
     /// How often a shortage may still be covered at exactly the least cost.
     exact: u32,
+    /// Feeds for which less was picked than they need, since what goes for feeds above them serves them
+    /// too. They are fitted again with any other feed.
+    lent: Vec<FeedNumber>,
 }
 
 /// Why machines of a cohort go before those that are on. Earlier ones go first.
@@ -120,6 +123,8 @@ const TRIED: usize = 12;
 const GRAIN: i64 = 1024;
 /// How often one plan may do that. Later shortages end with a whole machine in order.
 const EXACT: u32 = 400;
+/// How many feeds may rely on what goes for feeds above them. Each of them costs time at each fit.
+const LENT: usize = 16;
 /// A surplus of this part of what is chosen is not worth an exchange.
 const NEGLIGIBLE: f64 = 0.002;
 
@@ -147,6 +152,7 @@ impl<'a> Shape<'a> {
             freed: PerFeed::all(feeds, Watts::ZERO),
             picks: PerFeed::all(feeds, Vec::new()),
             exact: EXACT,
+            lent: Vec::new(),
         }
     }
 
@@ -193,13 +199,24 @@ impl<'a> Shape<'a> {
         need: impl Fn(FeedNumber) -> Need,
     ) -> Vec<(u32, u32)> {
         self.fits += 1;
-        for &feed in feeds {
+        let mut feeds = feeds.to_vec();
+        for feed in std::mem::take(&mut self.lent) {
+            feeds.extend(self.feeds.path(feed));
+        }
+        feeds.sort_by_key(|feed| (std::cmp::Reverse(self.feeds.path(*feed).len()), *feed));
+        feeds.dedup();
+        for &feed in &feeds {
             for (cohort, count) in std::mem::take(&mut self.picks[feed]) {
                 self.count(cohort, -i64::from(count));
             }
         }
-        for &feed in feeds {
+        for &feed in &feeds {
             self.fill(feed, need(feed));
+            self.give_back(&[feed], feed, &need);
+        }
+        if let Some((&root, lower)) = feeds.split_last() {
+            let lower = &lower[..lower.len().min(LENT)];
+            self.lent = self.give_back(lower, root, &need);
         }
         let more = |(cohort, before)| (cohort, self.off[cohort as usize].saturating_sub(before));
         let fitted = std::mem::take(&mut self.fitted);
@@ -218,6 +235,47 @@ impl<'a> Shape<'a> {
         }
         self.picks[feed] = picks;
         self.exact -= u32::from(is_exact);
+    }
+
+    /// Gives back what was picked for `feeds` and is needed neither there nor at the feeds on the way up
+    /// to `top`: a large machine that covers a small rest may leave smaller ones over, and what goes for
+    /// a feed above may leave some over below. Those that cost most come back first, and those that are
+    /// on already before others. Returns the feeds of which there were any.
+    fn give_back(
+        &mut self,
+        feeds: &[FeedNumber],
+        top: FeedNumber,
+        need: &impl Fn(FeedNumber) -> Need,
+    ) -> Vec<FeedNumber> {
+        let tree = self.feeds;
+        let mut picks: Vec<(FeedNumber, u32)> = Vec::new();
+        for &feed in feeds {
+            picks.extend(self.picks[feed].iter().map(|(cohort, _)| (feed, *cohort)));
+        }
+        let cost = |cohort: u32| self.cohorts[cohort as usize].cost(1);
+        picks.sort_by(|(_, a), (_, b)| cost(*b).total_cmp(&cost(*a)).then(b.cmp(a)));
+        let mut gave_back: Vec<FeedNumber> = Vec::new();
+        for also_kept in [false, true] {
+            for &(feed, cohort) in &picks {
+                let (number, of) = (cohort as usize, &self.cohorts[cohort as usize]);
+                let path = tree.path(of.feed).iter().filter(|feed| tree.is_below(**feed, top));
+                let spare = path.map(|feed| self.freed[*feed] - need(*feed).target).min();
+                let spare = spare.unwrap_or_default().0.div_euclid(of.frees.0).max(0);
+                let kept = if also_kept { 0 } else { self.kept[number].iter().sum::<u32>() };
+                let most = self.off[number].saturating_sub(kept);
+                let most = most.min(u32::try_from(spare).unwrap_or(u32::MAX));
+                let picked = self.picks[feed].iter_mut().find(|(other, _)| *other == cohort);
+                let Some((_, count)) = picked.filter(|_| most > 0) else { continue };
+                let back = most.min(*count);
+                *count -= back;
+                self.picks[feed].retain(|(_, count)| *count > 0);
+                self.count(cohort, -i64::from(back));
+                gave_back.push(feed);
+            }
+        }
+        gave_back.sort_unstable();
+        gave_back.dedup();
+        gave_back
     }
 
     /// The machines that go so that `missing` is freed below `feed`, or all if that is too little, and

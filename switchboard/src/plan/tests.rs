@@ -4,12 +4,16 @@ use std::time::Duration;
 use directive::Action;
 use rand::prelude::*;
 
+mod less_asked;
+mod optimum;
 mod passing_on;
+mod random_site;
 
 use super::*;
 use crate::admit;
 use crate::fixture::{at, fleet, group, lease, policy, policy_with};
 use crate::reservation::reservations;
+use optimum::number;
 
 fn make(leases: &[Lease], held: &Selection, now: i64) -> Plan {
     let policy = policy();
@@ -305,10 +309,11 @@ fn two_leases_at_once_share_the_ramp() {
 }
 
 /// For random policies and admitted leases, the planned load fits every feed at every instant of
-/// the horizon, however often it is planned again.
+/// the horizon, however often it is planned again. `TIELINE_PLAN_SEEDS=n` tries n of them.
 #[test]
 fn planned_load_and_commitments_never_exceed_what_is_usable() {
-    for seed in 0..60 {
+    // With the last of them, planning again did not settle once.
+    for seed in (0..number("TIELINE_PLAN_SEEDS", 60)).chain([92, 760, 876]) {
         let mut random = StdRng::seed_from_u64(seed);
         let mut policy = policy_with(|parts| {
             parts.groups[0].min_up = Duration::from_secs(random.random_range(0..1000));

@@ -1,18 +1,23 @@
 //! Why a machine is off now.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use directive::LeaseId;
 use jiff::Timestamp;
 
 use super::{Period, Units};
-use crate::lease::Lease;
+use crate::admit::shed_time;
+use crate::lease::{Lease, later};
 use crate::plan::counts::Off;
+use crate::policy::Policy;
+use crate::reservation::Reservation;
 
 /// Sorts the machines that are off now by why they are, for [`crate::plan::counts`]: by cohort.
 pub(in crate::plan) fn off_now(
     units: &mut Units<'_>,
-    leases: &[Lease],
+    policy: &Policy,
+    (leases, reservations): (&[Lease], &[Reservation]),
     now: Timestamp,
 ) -> Vec<Off> {
     let numbers: HashMap<&LeaseId, usize> =
@@ -28,9 +33,14 @@ pub(in crate::plan) fn off_now(
         }
         let Some((cohort, _)) = unit.place else { continue };
         let off = &mut all[cohort as usize];
+        let shed = unit.group.map_or(Duration::ZERO, |group| {
+            shed_time(&policy.facility.groups()[group]).saturating_add(policy.dispatch.proof())
+        });
         for period in unit.periods.iter().filter(|period| period.at > now && !period.passed_on) {
             if let Some(lease) = period.number {
-                add(&mut off.chosen, lease);
+                let rises = || reservations[lease].rises().map(|(at, _)| at);
+                let from = rises().find(|at| later(period.at, shed) <= *at);
+                add(&mut off.chosen, (lease, from.or_else(|| rises().last()).unwrap_or(now)));
             }
         }
         match unit.active.map(|active| Why::of(&unit.periods[active], leases, now)) {
@@ -47,12 +57,12 @@ pub(in crate::plan) fn off_now(
     all
 }
 
-/// Counts one more machine for `lease`.
-fn add(counts: &mut Vec<(usize, u32)>, lease: usize) {
+/// Counts one more machine for `what`.
+fn add<T: PartialEq>(counts: &mut Vec<(T, u32)>, what: T) {
     // Most machines follow another one of the same lease.
-    match counts.iter_mut().rev().find(|(other, _)| *other == lease) {
+    match counts.iter_mut().rev().find(|(other, _)| *other == what) {
         Some((_, count)) => *count += 1,
-        None => counts.push((lease, 1)),
+        None => counts.push((what, 1)),
     }
 }
 

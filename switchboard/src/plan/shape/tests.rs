@@ -59,6 +59,22 @@ fn the_last_machine_is_the_one_that_covers_the_rest_at_the_least_cost() {
 }
 
 #[test]
+fn what_goes_for_a_feed_above_also_serves_those_below() {
+    let feeds = feeds();
+    let cohorts = [cohort(&feeds, "a", 1.0, 2432, 7), cohort(&feeds, "a", 1.2, 2918, 5)];
+    assert_eq!(fitted(&feeds, &cohorts, [0, 22_046, 0]), [7, 2]);
+    let mut shape = Shape::new(&feeds, &cohorts);
+    fit(&mut shape, &feeds, [22_971, 22_046, 0]);
+    assert_eq!(shape.off(), [6, 3], "one of the seven is not needed any more");
+    // When it comes back, the feed below needs its own again.
+    let a = feeds.number(&"a".into()).expect("a feed of this tree");
+    let root = *feeds.path(a).iter().find(|feed| **feed != a).expect("the root");
+    let own = Need { over: Watts(22_046), target: Watts(22_046), starve: true };
+    shape.fit(&[root], |feed| if feed == a { own } else { Need::default() });
+    assert!(shape.freed(a) >= Watts(22_046), "{:?}", shape.off());
+}
+
+#[test]
 fn machines_that_are_off_go_before_others_and_those_that_are_wanted_first() {
     let feeds = feeds();
     let cohorts = [
