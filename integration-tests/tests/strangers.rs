@@ -42,7 +42,10 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     let strangers: Vec<TestMiner> = (0..STRANGERS)
         .map(|number| {
             let model = Model::ALL[number % Model::ALL.len()];
-            TestMiner::start(MinerConfig::new(model, addr, format!("stranger-{number}")))
+            // They draw nothing that the feed's meter shows. Shares would prove that they do, and the
+            // meter wrong.
+            let name = format!("stranger-{number}");
+            TestMiner::start(MinerConfig { hashrate: 1e-3, ..MinerConfig::new(model, addr, name) })
         })
         .collect();
     until("shown", || {
@@ -81,6 +84,17 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     assert!(site.asleep().is_empty());
     let roomy = Setup { usable: Watts(131_000), ..site.setup.clone() };
     change_policy(&site, &claim(&roomy, 3)).await;
+    until("given work", || {
+        if states(SessionState::Working) == STRANGERS + 10 {
+            return Ok(());
+        }
+        let page = site.http.get("/v1/machines?limit=100");
+        let waits = |one: &&Value| one["session"]["serving"] != "working";
+        let waiting = page["machines"].as_array().into_iter().flatten().filter(waits);
+        let (feeds, plan) = (site.http.get("/v1/feeds"), site.http.get("/v1/plan"));
+        Err(json!([waiting.collect::<Vec<_>>(), feeds, plan, site.http.get("/v1/status")]))
+    })
+    .await;
     for stranger in &strangers {
         stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
     }
