@@ -273,7 +273,8 @@ impl Site {
         let joined = self.machines.len();
         self.machines.push(format!("t0p0.more-{joined}").into());
         let plan = self.core.plan().map(|plan| plan.made_at);
-        let longest = (0..4).map(|_| self.pass()).max().unwrap_or_default();
+        // The reports, and a look after them.
+        let longest = (0..8).map(|_| self.pass()).max().unwrap_or_default();
         assert_ne!(self.core.plan().map(|plan| plan.made_at), plan, "a plan for the new machine");
         longest
     }
