@@ -1,0 +1,180 @@
+use super::*;
+use crate::fixture::{at, lease, policy, policy_with};
+
+fn ask(others: &[Lease], lease: Lease) -> Result<Admission, Refusal> {
+    admit(&policy(), &Population::default(), others, lease, at(0))
+}
+
+// Feed a: usable 50,000 − house 1,000 − residual 14 × 30 = 48,580.
+// Root: usable 100,000 − house 5,000 − residual 22 × 30 − unsheddable 5 × 3,000 = 79,340.
+#[test]
+fn what_fits_to_the_watt_is_taken_and_one_more_is_refused() {
+    assert!(ask(&[], lease("l", "a", 48_580, 9000, 9999)).is_ok());
+    let Err(Refusal::DoesNotFit { worst, arithmetic }) =
+        ask(&[], lease("l", "a", 48_581, 9000, 9999))
+    else {
+        panic!("one watt too many was taken")
+    };
+    assert_eq!(
+        (worst.feed.as_str(), worst.short(), worst.available),
+        ("a", Watts(1), Watts(48_580))
+    );
+    assert_eq!(arithmetic.len(), 2, "one line per feed on the path");
+}
+
+#[test]
+fn a_refusal_says_its_arithmetic() {
+    let refusal = ask(&[], lease("l", "a", 60_000, 9000, 9999)).unwrap_err().to_string();
+    let want = "usable 50.000 kW − house 1.000 − committed 0.000 − residual 0.420 − unsheddable 0.000 − unassigned 0.000 \
+                = 48.580; asked 60.000 → short 11.420 kW";
+    assert!(refusal.contains(want), "{refusal}");
+}
+
+#[test]
+fn the_feed_above_may_be_the_short_one() {
+    let others = [lease("x", "a", 45_000, 9000, 20_000)];
+    let Err(refusal) = ask(&others, lease("y", "b", 34_500, 8000, 30_000)) else {
+        panic!("must be refused")
+    };
+    let Refusal::NeedsUnverified { worst, .. } = &refusal else { panic!("{refusal}") };
+    assert_eq!((worst.feed.as_str(), worst.short()), ("root", Watts(160)));
+    assert_eq!((worst.from, worst.to), (at(8940), at(20_000)), "only while both run");
+}
+
+#[test]
+fn leases_that_follow_each_other_do_not_add_up() {
+    let others = [lease("x", "a", 45_000, 1000, 5000)];
+    assert!(ask(&others, lease("y", "a", 45_000, 5060, 9000)).is_ok());
+    let Err(Refusal::DoesNotFit { worst, .. }) = ask(&others, lease("y", "a", 45_000, 4999, 9000))
+    else {
+        panic!("one second of overlap was taken")
+    };
+    assert_eq!((worst.from, worst.to, worst.short()), (at(4939), at(5000), Watts(41_420)));
+}
+
+#[test]
+fn a_tenant_that_renews_is_asked_for_the_larger_of_both() {
+    let others = [lease("x", "a", 45_000, 1000, 5000)];
+    for (watts, start) in [(45_000, 5000), (45_000, 5030), (20_000, 5000)] {
+        let admission = ask(&others, lease("y", "a", watts, start, 9000)).unwrap();
+        assert_eq!(admission.lease.follows, None);
+        let line = &admission.arithmetic[0];
+        assert_eq!((line.committed, line.asked), (Watts::ZERO, Watts(watts)));
+    }
+    let admission = ask(&others, lease("y", "a", 48_580, 5000, 9000)).unwrap();
+    let line = &admission.arithmetic[0];
+    assert_eq!((line.committed, line.asked), (Watts(45_000), Watts(3_580)));
+    let Err(Refusal::DoesNotFit { worst, .. }) = ask(&others, lease("y", "a", 48_581, 5000, 9000))
+    else {
+        panic!("one watt too many was taken")
+    };
+    assert_eq!((worst.from, worst.to), (at(4940), at(5000)), "from when it is made ready");
+    assert_eq!((worst.committed, worst.asked), (Watts(45_000), Watts(3_581)));
+}
+
+/// What a tenant has already is free for it, so that it may renew until shortly before the end;
+/// what it needs beyond must be shed first.
+#[test]
+fn a_renewal_may_be_asked_for_late() {
+    let others = [lease("x", "a", 45_000, 1000, 5000)];
+    let late = |watts, now| {
+        let asked = lease("y", "a", watts, 5000, 9000);
+        admit(&policy(), &Population::default(), &others, asked, at(now))
+    };
+    let admission = late(45_000, 4955).unwrap();
+    assert_eq!(admission.lead.total(), Duration::from_secs(45), "only the proof takes time");
+    assert!(matches!(late(45_000, 4956), Err(Refusal::TooLate { .. })));
+    // 48 kW take 3 kW more, by 4940: 6 s at 30 kW/min + 20 + 10 + 5 + 30 s.
+    assert!(late(48_000, 4869).is_ok());
+    assert!(matches!(late(48_000, 4870), Err(Refusal::TooLate { .. })));
+}
+
+fn other(id: &str, watts: i64, start: i64, end: i64) -> Lease {
+    Lease { tenant: "Other".to_owned(), ..lease(id, "a", watts, start, end) }
+}
+
+#[test]
+fn another_tenant_is_made_ready_when_the_power_is_given_back() {
+    let others = [lease("x", "a", 45_000, 1000, 5000)];
+    // Both fit beside each other.
+    let both = ask(&others, other("y", 3_000, 5000, 9000)).unwrap().lease;
+    assert_eq!((both.follows.clone(), both.reserved_from()), (None, at(4940)));
+    let follows = |start| ask(&others, other("y", 45_000, start, 9000)).unwrap().lease;
+    for start in [5000, 5059] {
+        let lease = follows(start);
+        let follows = Follows { lease: "x".into(), ready_from: at(5000) };
+        assert_eq!((lease.follows.as_ref(), lease.reserved_from()), (Some(&follows), at(5000)));
+    }
+    assert_eq!(follows(5060).follows, None, "nothing overlaps");
+    assert!(ask(&others, other("y", 45_000, 4999, 9000)).is_err(), "both would draw");
+    assert!(ask(&others, other("y", 48_581, 5000, 9000)).is_err(), "alone it is too much");
+}
+
+/// As much of `ready_before` is kept as the feed can carry.
+#[test]
+fn of_several_leases_the_first_is_followed_whose_end_leaves_enough() {
+    let others = [
+        lease("u", "a", 10_000, 1000, 4950),
+        lease("v", "a", 10_000, 1000, 4960),
+        lease("w", "a", 10_000, 1000, 4970),
+    ];
+    let follows = |watts| {
+        let lease = ask(&others, other("y", watts, 5000, 9000)).unwrap().lease;
+        lease.follows.map(|follows| follows.lease.to_string())
+    };
+    assert_eq!(follows(18_580), None);
+    assert_eq!(follows(18_581).as_deref(), Some("u"));
+    assert_eq!(follows(38_580).as_deref(), Some("v"));
+    assert_eq!(follows(38_581).as_deref(), Some("w"));
+}
+
+#[test]
+fn starving_backs_only_those_who_accept_it() {
+    // Feed b with its five starved machines off: 50,000 − 13 × 30 = 49,610; firm only: 50,000 −
+    // 240 − 15,000 = 34,760.
+    let mut asked = lease("l", "b", 40_000, 90_000, 99_999);
+    let Err(Refusal::NeedsUnverified { worst, .. }) = ask(&[], asked.clone()) else {
+        panic!("must need it")
+    };
+    assert_eq!(worst.available, Watts(34_760));
+    asked.accept_unverified = true;
+    assert!(ask(&[], asked.clone()).is_ok());
+    asked.gross = Watts(49_611);
+    assert!(matches!(ask(&[], asked), Err(Refusal::DoesNotFit { .. })));
+}
+
+#[test]
+fn a_start_that_shedding_cannot_reach_is_refused_with_the_seconds() {
+    // On a, all 14 machines mine with 42 kW of 50 kW. With 1 kW for the house, 7 kW are free,
+    // so a lease of 30 kW needs 23 kW to be shed: 46 s at 30 kW/min + 20 + 10 + 5 + 30 = 111 s
+    // before start − 60 s.
+    let Err(Refusal::TooLate { missing, lead, .. }) = ask(&[], lease("l", "a", 30_000, 170, 999))
+    else {
+        panic!("must be late")
+    };
+    assert_eq!((missing, lead.total()), (Duration::from_secs(1), Duration::from_secs(111)));
+    assert!(ask(&[], lease("l", "a", 30_000, 171, 999)).is_ok());
+}
+
+#[test]
+fn free_power_needs_time_for_proof_only() {
+    let admission = ask(&[], lease("l", "a", 7_000, 105, 999)).unwrap();
+    assert_eq!(admission.lead.total(), Duration::from_secs(45), "settle 10 + proof 5 + margin 30");
+    assert!(ask(&[], lease("l", "a", 7_000, 104, 999)).is_err());
+}
+
+#[test]
+fn a_firm_lease_needs_a_meter() {
+    let policy = policy_with(|parts| parts.feeds[1].meter = None);
+    let refused =
+        admit(&policy, &Population::default(), &[], lease("l", "a", 1000, 9000, 9999), at(0));
+    assert!(matches!(refused, Err(Refusal::NotProvable { .. })));
+}
+
+#[test]
+fn undeclared_sessions_are_counted() {
+    let crowd = Population { unassigned: 20, ..Population::default() };
+    let refused = admit(&policy(), &crowd, &[], lease("l", "a", 10_000, 9000, 9999), at(0));
+    let Err(Refusal::NeedsUnverified { worst, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(worst.unassigned, Watts(70_000));
+}
