@@ -276,11 +276,11 @@ fn soon(
     let until = later(now, leads.map(|lead| lead.total()).max().unwrap_or_default());
     let changes = leases.iter().flat_map(|lease| [lease.reserved_from(), lease.ends()]);
     let mut edges: Vec<Timestamp> =
-        changes.filter(|at| from < *at && *at < to && *at <= until).chain([from]).collect();
+        changes.filter(|at| from < *at && *at < to).chain([from]).collect();
     edges.sort_unstable();
     edges.dedup();
     let ends = edges.iter().skip(1).copied().chain([to]);
-    edges.iter().copied().zip(ends).collect()
+    edges.iter().copied().zip(ends).filter(|(begins, _)| *begins <= until).collect()
 }
 
 /// Checks that what `longer` needs more than `lease` did can be shed in time in `window`.

@@ -178,3 +178,42 @@ fn undeclared_sessions_are_counted() {
     let Err(Refusal::NeedsUnverified { worst, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(worst.unassigned, Watts(70_000));
 }
+
+/// 20 kW on `a`, ready `ready` seconds ahead, of a tenant.
+fn of(tenant: &str, id: &str, ready: u64, (start, end): (i64, i64)) -> Lease {
+    let ready_before = Duration::from_secs(ready);
+    Lease { tenant: tenant.into(), ready_before, ..lease(id, "a", 20_000, start, end) }
+}
+
+fn extended(leases: &[Lease], end: i64, now: i64) -> Result<Vec<Line>, Refusal> {
+    extend(&policy(), &Population::default(), leases, &leases[0], at(end), at(now))
+}
+
+#[test]
+fn an_extension_counts_what_another_lease_can_no_longer_take_over() {
+    let mut leases = vec![of("t", "a", 60, (0, 4000)), of("t", "c", 600, (4000, 6000))];
+    assert!(extended(&leases, 4100, 3000).is_ok());
+    // It is made ready already, and would need 20 kW of its own at once.
+    assert!(matches!(extended(&leases, 4100, 3700), Err(Refusal::TooLate { .. })));
+    leases.push(of("other", "d", 60, (0, 4000)));
+    assert!(matches!(extended(&leases, 4100, 3000), Err(Refusal::DoesNotFit { .. })));
+}
+
+#[test]
+fn an_extension_must_be_in_time_for_each_lease_that_begins_soon() {
+    let last = Lease { it: Watts(5000), gross: Watts(5000), ..of("y", "c", 0, (9000, 9900)) };
+    let leases = [of("t", "a", 60, (0, 5000)), of("x", "b", 0, (5000, 9900)), last];
+    assert!(extended(&leases, 9500, 4000).is_ok());
+    assert!(matches!(extended(&leases, 9500, 4990), Err(Refusal::TooLate { .. })));
+}
+
+#[test]
+fn a_renewal_that_takes_what_another_was_to_have_needs_the_whole_lead() {
+    let leases = [of("t", "a", 60, (0, 4000)), of("t", "c", 60, (4000, 6000))];
+    let asked = |now| {
+        let renewal = of("t", "b", 600, (4000, 6000));
+        admit(&policy(), &Population::default(), &leases, renewal, at(now))
+    };
+    assert!(asked(3000).is_ok());
+    assert!(matches!(asked(3900), Err(Refusal::TooLate { .. })));
+}

@@ -78,6 +78,14 @@ fn a_lease_that_is_cancelled_passes_its_power_on_when_it_ends() {
     assert_eq!([4400, 4499, 4500].map(|t| total(&leases, t)), [30, 30, 20]);
 }
 
+/// It stays open until its machines are back, and must not keep the power from the next lease.
+#[test]
+fn a_lease_that_was_cancelled_before_its_start_takes_nothing_over() {
+    let b = Lease { cancelled_at: Some(at(4500)), ..ready("b", 39, 600, (5000, 9000)) };
+    let leases = [ready("a", 30, 600, (1000, 5000)), b, ready("c", 30, 60, (5000, 9000))];
+    assert_eq!([4940, 4999, 5000].map(|t| total(&leases, t)), [30, 30, 30]);
+}
+
 /// At every instant, what is reserved is enough for all leases that reserve power then, whenever each
 /// of them draws what it rents; it is never more than the sum, and no lease's part ever falls.
 #[test]
