@@ -3,7 +3,7 @@
 //! a lease ends, because what it needs may look less only while a report is missing.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use directive::{LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
@@ -39,7 +39,9 @@ impl Core {
             self.excess.since = None;
             return;
         }
-        let leases: Vec<&Lease> = self.leases.iter().filter(|lease| self.is_near(lease)).collect();
+        let turn = self.longest_turn();
+        let is_near = |lease: &&Lease| self.is_near(lease, turn);
+        let leases: Vec<&Lease> = self.leases.iter().filter(is_near).collect();
         let wanted = plan::wanted(&self.policy, leases.iter().copied(), &self.fleet.population);
         let (mut off, mut spare) = self.confirmed_off(&leases);
         let unanswered: Vec<MachineId> = self
@@ -122,13 +124,19 @@ impl Core {
         (off, spare)
     }
 
-    /// Whether `lease` runs, or begins before a machine that comes back could go again.
-    fn is_near(&self, lease: &Lease) -> bool {
+    /// The longest time in any group from a machine's wake command until it is asleep again.
+    fn longest_turn(&self) -> Duration {
+        let groups = self.policy.facility.groups().iter();
+        let turns = groups.map(|group| group.min_up + group.restore_p95 + shed_time(group));
+        turns.max().unwrap_or_default()
+    }
+
+    /// Whether `lease` runs, or begins before a machine that comes back, in a `turn` at most, could
+    /// go again.
+    fn is_near(&self, lease: &Lease, turn: Duration) -> bool {
         let policy = &self.policy;
-        let groups = policy.facility.groups().iter();
-        let turn = groups.map(|group| group.min_up + group.restore_p95 + shed_time(group)).max();
         let ramp = ramp_time(lease.gross, policy.slowest_down_per_min(&lease.feed));
-        let lead = turn.unwrap_or_default() + policy.dispatch.proof() + ramp;
+        let lead = turn + policy.dispatch.proof() + ramp;
         self.schedule < lease.ends() && lease.reserved_from() <= later(self.schedule, lead)
     }
 
