@@ -52,7 +52,8 @@ async fn a_house_that_grows_takes_just_enough_machines_off_at_once_and_a_kill_fo
     programs.run().await;
     until("the plan has taken the machines over", || {
         let feed = feed(&programs);
-        let taken = programs.change(&["plan"]).out.contains("feed a is short by itself");
+        let taken =
+            programs.change(&["plan"]).out.contains("the guard of feed a put them to sleep");
         if feed["guard"]["state"] == "watching" && taken { Ok(()) } else { Err(feed) }
     })
     .await;

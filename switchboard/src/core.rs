@@ -12,6 +12,7 @@ mod guard;
 mod leases;
 mod load;
 mod meters;
+mod off;
 mod outbox;
 mod raises;
 mod shortages;
@@ -493,7 +494,11 @@ impl Core {
         self.see_who_is_back(wall, now);
         self.give_back_excess(wall, now);
         let (policy, fleet, held) = (&self.policy, self.inventory.last_fleet(), &self.selection);
-        self.inventory.take_census(&mut self.census, policy, fleet, held, wall, now);
+        let is_returning = |machine: &MachineId| {
+            held.returning.contains_key(machine) || self.raises.is_returning(machine)
+        };
+        let census = &mut self.census;
+        self.inventory.take_census(census, policy, fleet, (held, is_returning), wall, now);
         self.tell_unassigned(now, outputs);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
@@ -598,7 +603,7 @@ impl Core {
         for machine in machines {
             let before = self.plan.as_ref().and_then(|plan| plan.selection.off.get(machine));
             let periods = before.into_iter().chain(plan.selection.off.get(machine)).flatten();
-            changed.extend(periods.filter_map(|chosen| chosen.lease.as_ref()));
+            changed.extend(periods.filter_map(|chosen| chosen.lease()));
         }
         for lease in &self.leases {
             if plan.reaches_from(&self.policy, lease).is_some() {

@@ -624,7 +624,8 @@ impl Inventory {
         self.endpoints.iter().map(view).collect()
     }
 
-    /// Machines after the name `after`, at most `limit` of them, for people.
+    /// Machines after the name `after`, at most `limit` of them, for people. Why they are off is left
+    /// out.
     #[must_use]
     pub fn machines(
         &self,
@@ -656,14 +657,17 @@ impl Inventory {
                 MachineState::Running if is_returning(id) => MachineState::Returning,
                 state => state,
             },
-            chosen: held.off.get(id).cloned().unwrap_or_default(),
-            session: self
-                .sessions(id)
-                .max_by_key(|session| (session.sessions, session.last_share_at))
-                .cloned(),
+            chosen: held.off.get(id).into_iter().flatten().map(Into::into).collect(),
+            off: None,
+            session: self.shown_session(id).cloned(),
             device: self.device(id).map(|device| device.report.clone()),
         };
         names.into_iter().take(limit).map(view).collect()
+    }
+
+    /// Of the sessions of `machine`, the one that is shown.
+    fn shown_session(&self, machine: &MachineId) -> Option<&SessionReport> {
+        self.sessions(machine).max_by_key(|session| (session.sessions, session.last_share_at))
     }
 
     /// Whether `machine` is off, as far as can be told: its device sleeps, or says nothing and its

@@ -8,6 +8,7 @@
 pub mod admit;
 pub mod api;
 pub mod broadcast;
+pub mod cause;
 pub mod commitment;
 pub mod core;
 pub mod facility;

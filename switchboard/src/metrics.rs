@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::cause::OffBy;
 use crate::core::Tally;
 use crate::facility::Facility;
 use crate::inventory::Exchanges;
@@ -39,6 +40,11 @@ struct What {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCause {
+    cause: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -91,6 +97,8 @@ pub(crate) struct Metrics {
     lease_shortfall: Family<OfFeed, Number>,
     short_leases: Number,
     machines: Family<OfGroup, Number>,
+    machines_off: Family<ByCause, Number>,
+    machines_off_watts: Family<ByCause, Number>,
     asleep_not_by_us: Number,
     asleep_out_of_reach: Number,
     drivers_down: Family<OfDriver, Number>,
@@ -231,6 +239,16 @@ impl Metrics {
             m.machines.clone(),
         );
         registry.register(
+            "tieline_switchboard_machines_off",
+            "Machines that are off or must be, by cause",
+            m.machines_off.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_machines_off_watts",
+            "What the machines that are off would draw more, by cause",
+            m.machines_off_watts.clone(),
+        );
+        registry.register(
             "tieline_switchboard_machines_asleep_not_by_us",
             "Machines that sleep, that nobody wants asleep, and that somebody else put to sleep",
             m.asleep_not_by_us.clone(),
@@ -317,6 +335,12 @@ impl Metrics {
     fn show_machines(&self, status: &StatusView) {
         self.asleep_not_by_us.set(i64::from(status.asleep_not_by_us.count));
         self.asleep_out_of_reach.set(i64::from(status.asleep_out_of_reach.count));
+        for by in OffBy::ALL {
+            let off = status.machines_off_by_cause.get(&by).copied().unwrap_or_default();
+            let cause = ByCause { cause: by.as_str() };
+            self.machines_off.get_or_create(&cause).set(i64::from(off.count));
+            self.machines_off_watts.get_or_create(&cause).set(off.off.0);
+        }
         // A group that left the policy must not keep its last counts.
         self.machines.clear();
         for view in &status.groups {

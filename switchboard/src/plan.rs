@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::admit::{Lead, ramp_time, shed_time};
+use crate::cause::Cause;
 use crate::facility::{Facility, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
@@ -76,10 +77,11 @@ pub struct Known {
 
 /// One period for which a machine is off.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Recorded")]
 pub struct Chosen {
     pub group: GroupId,
-    /// The lease that the machine is shed for; `None` if the feed is short even without leases.
-    pub lease: Option<LeaseId>,
+    /// What the machine is off for.
+    pub cause: Cause,
     /// When the machine is turned off.
     pub at: Timestamp,
     /// When the machine may return, if a return is planned.
@@ -94,7 +96,35 @@ pub struct Chosen {
     pub passed_on: bool,
 }
 
+/// A period as ledgers have it. Those of schema 4 and before name only the lease.
+#[derive(Deserialize)]
+struct Recorded {
+    group: GroupId,
+    cause: Option<Cause>,
+    lease: Option<LeaseId>,
+    at: Timestamp,
+    until: Option<Timestamp>,
+    edge: Option<Timestamp>,
+    means: Means,
+    #[serde(default)]
+    passed_on: bool,
+}
+
+impl From<Recorded> for Chosen {
+    fn from(recorded: Recorded) -> Self {
+        let Recorded { group, cause, lease, at, until, edge, means, passed_on } = recorded;
+        let cause = cause.or(lease.map(Cause::Lease)).unwrap_or(Cause::Unrecorded);
+        Self { group, cause, at, until, edge, means, passed_on }
+    }
+}
+
 impl Chosen {
+    /// The lease that the machine is off for, if it is one.
+    #[must_use]
+    pub fn lease(&self) -> Option<&LeaseId> {
+        self.cause.lease()
+    }
+
     /// Whether the machine is off at `at`.
     #[must_use]
     pub fn covers(&self, at: Timestamp) -> bool {
@@ -151,7 +181,7 @@ impl Selection {
         &'a self,
         lease: &'a LeaseId,
     ) -> impl Iterator<Item = (&'a MachineId, &'a Chosen)> {
-        self.iter().filter(move |(_, chosen)| chosen.lease.as_ref() == Some(lease))
+        self.iter().filter(move |(_, chosen)| chosen.lease() == Some(lease))
     }
 
     /// The machines that `lease` gave back and that have not been seen to mine since.
@@ -169,7 +199,7 @@ impl Selection {
         self.off.retain(|machine, periods| {
             let over = periods.iter().filter_map(|chosen| {
                 let until = chosen.until.filter(|until| *until <= now)?;
-                Some((until, chosen.lease.clone(), chosen.means))
+                Some((until, chosen.lease().cloned(), chosen.means))
             });
             let last = over.max_by_key(|(until, ..)| *until);
             // If one period follows another without a break, the machine has been off since the
@@ -236,6 +266,9 @@ pub struct Plan {
     pub selection: Selection,
     /// The steps, in order of time.
     pub steps: Vec<Step>,
+    /// What the machines of each step go for, or were off for; `None` of the steps that are carried
+    /// out only if no newer plan comes.
+    pub causes: Vec<Option<Cause>>,
     /// The room by feed and interval.
     pub rooms: Rooms,
     /// What is planned for each lease that needs machines before the horizon or soon after it.
@@ -287,13 +320,14 @@ pub fn plan(
         .collect();
     let timed =
         schedule::schedule((policy, &fleet.population), &planned, &mut assigned, now, horizon);
-    let steps = steps::steps(policy, leases, &assigned, &timed.fallback, horizon);
+    let (steps, causes) = steps::steps(policy, leases, &assigned, &timed.fallback, horizon);
     Plan {
         made_at: now,
         horizon,
         policy: policy.digest.clone(),
         selection: Selection { off: assign::selected(assigned.units), ..held },
         steps,
+        causes,
         rooms: assigned.rooms,
         leases: timed.leases,
         deficits: assigned.deficits,
@@ -375,7 +409,7 @@ pub fn diff(previous: Option<&Plan>, next: &Plan) -> Changes {
     let now = next.made_at;
     let spans = |periods: Option<&Vec<Chosen>>| -> Vec<(Timestamp, Option<Timestamp>, Means, Option<LeaseId>)> {
         let live = periods.into_iter().flatten().filter(|chosen| chosen.until.is_none_or(|until| now < until));
-        live.map(|chosen| (chosen.at.max(now), chosen.until, chosen.means, chosen.lease.clone())).collect()
+        live.map(|chosen| (chosen.at.max(now), chosen.until, chosen.means, chosen.lease().cloned())).collect()
     };
     let (old, new) = (&previous.selection.off, &next.selection.off);
     let mut machines: Vec<MachineId> = Vec::new();

@@ -8,6 +8,7 @@
 //! - A name has one type in all answers.
 
 mod lease;
+mod off;
 mod plan;
 mod power;
 mod problem;
@@ -18,6 +19,7 @@ pub use lease::{
     AdmissionAnswer, AmendRequest, AmendmentAnswer, BreachView, LeadView, LeaseAnswer,
     LeasePlanView, LeaseView, LeasesAnswer, LineView,
 };
+pub use off::{OffCountView, OffView, PeriodView};
 pub use plan::{PlanBody, PlanView, RoomView, StepView};
 pub use problem::{ErrorAnswer, ErrorView, MistakeView};
 pub use shortage::{ShortLease, Shortage};

@@ -8,7 +8,8 @@ use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
 use switchboard::plausible::MeterState;
 use switchboard::view::{
-    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, SleepersView, StatusView, UnassignedView,
+    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, OffCountView, SleepersView, StatusView,
+    UnassignedView,
 };
 
 use crate::cli::Server;
@@ -112,6 +113,10 @@ pub fn control_plane(
     }
     let _ = write!(text, "\n{}", table.render(width).text);
     let _ = write!(text, "\n{}", groups(site).render(width).text);
+
+    if !site.machines_off_by_cause.is_empty() {
+        let _ = write!(text, "\n{}", off_by_cause(site).render(width).text);
+    }
 
     let some = |counts: Vec<(&str, u32)>| -> Option<String> {
         let some: Vec<String> = counts
@@ -298,6 +303,25 @@ fn groups(site: &StatusView) -> Table {
     }
     if site.groups.len() > 1 {
         row("all", "", &site.machine_counts);
+    }
+    table
+}
+
+/// The machines that are off or must be, by their causes.
+fn off_by_cause(site: &StatusView) -> Table {
+    let mut table = Table::new([
+        Column::text("off by cause"),
+        Column::number("machines"),
+        Column::number("off kW"),
+    ]);
+    let mut all = OffCountView::default();
+    for (by, off) in &site.machines_off_by_cause {
+        table.row([by.phrase(), &grouped(off.count), &kw(off.off)]);
+        all.count = all.count.saturating_add(off.count);
+        all.off += off.off;
+    }
+    if site.machines_off_by_cause.len() > 1 {
+        table.row(["all", &grouped(all.count), &kw(all.off)]);
     }
     table
 }

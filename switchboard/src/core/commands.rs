@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Core, LeaseQuery, Outputs};
 use crate::admit::{self, Admission, Refusal};
+use crate::cause::Cause;
 use crate::commitment::Phase;
 use crate::feed_sums::FeedSums;
 use crate::inventory::Census;
@@ -471,9 +472,10 @@ impl Core {
         for (machine, group) in claimed {
             // One that no group claims is neither planned nor shed.
             let Some(group) = group else { continue };
+            let group = &self.policy.facility.groups()[group];
             let chosen = Chosen {
-                group: self.policy.facility.groups()[group].id.clone(),
-                lease: None,
+                group: group.id.clone(),
+                cause: Cause::Room(group.feed.clone()),
                 at,
                 until: None,
                 edge: None,

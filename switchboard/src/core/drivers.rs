@@ -315,7 +315,7 @@ impl Core {
 
     /// When the power is needed that `chosen` frees.
     fn due(&self, chosen: &Chosen) -> Timestamp {
-        let lease = chosen.lease.as_ref().and_then(|id| self.state.leases.get(id));
+        let lease = chosen.lease().and_then(|id| self.state.leases.get(id));
         let begins = lease.map(|standing| standing.lease.reserved_from());
         begins.map_or(self.schedule, |begins| begins.max(self.schedule))
     }

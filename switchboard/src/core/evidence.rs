@@ -119,7 +119,7 @@ impl Core {
         let mut states = self.states.iter().peekable();
         let mut state: Option<(&MachineId, MachineState)> = None;
         for (machine, chosen) in self.selection.iter() {
-            let Some(lease) = &chosen.lease else { continue };
+            let Some(lease) = chosen.lease() else { continue };
             let over = chosen.until.is_some_and(|until| until <= time);
             if over && self.selection.current(machine, time).is_some() {
                 continue;

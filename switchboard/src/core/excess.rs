@@ -111,7 +111,7 @@ impl Core {
             {
                 continue;
             }
-            let lease = chosen.lease.as_ref().map(|id| leases.get(id));
+            let lease = chosen.lease().map(|id| leases.get(id));
             // The plan gives it back, or keeps it for a lease that comes much later.
             if lease == Some(None) {
                 continue;

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::{Core, Outputs};
 use crate::admit::shed_time;
+use crate::cause::Cause;
 use crate::facility::{FeedNumber, PerFeed};
 use crate::plan::{self, Chosen};
 
@@ -184,7 +185,7 @@ impl Core {
     pub(super) fn take_holds(&mut self, at: Timestamp, now: Instant) {
         let feeds = self.policy.facility.feeds();
         let mut guarded = PerFeed::all(feeds, None);
-        let mut held: Vec<MachineId> = Vec::new();
+        let mut held: Vec<(MachineId, FeedId)> = Vec::new();
         let mut taken: Vec<(ReceiverId, u64)> = Vec::new();
         let mut over: Vec<FeedNumber> = Vec::new();
         for (receiver, report) in self.inventory.guards() {
@@ -195,7 +196,8 @@ impl Core {
             }
             let before = self.guards.taken.get(receiver).copied().unwrap_or(0);
             for hold in report.holds.iter().filter(|hold| hold.number > before) {
-                held.extend(hold.machines.iter().cloned());
+                let machines = hold.machines.iter().cloned();
+                held.extend(machines.map(|machine| (machine, hold.feed.clone())));
                 over.extend(feeds.number(&hold.feed));
             }
             if report.last_hold > before {
@@ -210,8 +212,8 @@ impl Core {
         if held.is_empty() {
             return;
         }
-        for machine in held {
-            self.hold(machine, at);
+        for (machine, feed) in held {
+            self.hold(machine, feed, at);
         }
         self.read_states(now);
     }
@@ -239,7 +241,7 @@ impl Core {
         let mut starved: BTreeSet<FeedNumber> = BTreeSet::new();
         for chosen in self.selection.off.values().filter_map(|periods| plan::covering(periods, at))
         {
-            if chosen.means == Means::Starve && chosen.lease.is_none() {
+            if chosen.means == Means::Starve && chosen.lease().is_none() {
                 let group = facility.group(&chosen.group);
                 starved.extend(
                     group.into_iter().flat_map(|group| feeds.path_of(&group.feed)).copied(),
@@ -256,7 +258,8 @@ impl Core {
         }
     }
 
-    fn hold(&mut self, machine: MachineId, at: Timestamp) {
+    /// `machine` is off since `at`, by the guard of `feed`.
+    fn hold(&mut self, machine: MachineId, feed: FeedId, at: Timestamp) {
         if self.selection.current(&machine, at).is_some() {
             return;
         }
@@ -264,7 +267,7 @@ impl Core {
         let Some(group) = self.inventory.group(&self.policy, &machine) else { return };
         let chosen = Chosen {
             group: facility.groups()[group].id.clone(),
-            lease: None,
+            cause: Cause::Guard(feed),
             at,
             until: None,
             edge: None,

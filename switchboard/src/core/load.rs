@@ -240,7 +240,7 @@ impl Core {
             for &feed in feeds.path(facility.group_feed(number)) {
                 let sum = &mut sums[feed];
                 sum.largest = sum.largest.max(less);
-                match &chosen.lease {
+                match chosen.lease() {
                     None => {
                         sum.alone += less;
                         sum.needed += less;

@@ -123,6 +123,20 @@ impl Raises {
         self.machines.get(machine).is_some_and(|raise| raise.back.is_none())
     }
 
+    /// The machines that are on their way back and have not been seen to draw yet, and what each draws
+    /// more when it is back.
+    pub(super) fn returning(&self) -> impl Iterator<Item = (&MachineId, Watts)> {
+        let coming = self.machines.iter().filter(|(_, raise)| raise.back.is_none());
+        coming.map(|(machine, raise)| (machine, raise.watts))
+    }
+
+    /// When `machine`, which is on its way back, was released.
+    pub(super) fn since(&self, machine: &MachineId) -> Option<Timestamp> {
+        let raise = self.machines.get(machine)?;
+        // One that a person asked back has no such time.
+        Some(raise.since).filter(|since| *since > Timestamp::MIN)
+    }
+
     /// Has `machine` come back before others that wait.
     pub(super) fn prefer(&mut self, machine: &MachineId) {
         if let Some(raise) = self.machines.get_mut(machine) {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use directive::{AsleepBy, DeviceState, MachineId, MachineReport, Means, OWNED_MAX};
 use jiff::Timestamp;
 
+use super::off::OffCounts;
 use super::{Answer, Core, Notice, Outputs, Refused};
 use crate::lease::later;
 use crate::ledger::{Event, LedgerState, Sleeper};
@@ -39,6 +40,8 @@ pub(super) struct Sleepers {
     needed: BTreeSet<MachineId>,
     /// Whether agents must be told without delay.
     is_urgent: bool,
+    /// The machines that sleep although nothing has them off, by cause.
+    idle: OffCounts,
     not_by_us: SleepersView,
     out_of_reach: SleepersView,
     /// How many machines the last line of the log was about.
@@ -78,7 +81,7 @@ impl Sleepers {
         sleepers
     }
 
-    fn by(&self, machine: &MachineId) -> Option<AsleepBy> {
+    pub(super) fn by(&self, machine: &MachineId) -> Option<AsleepBy> {
         self.known.get(machine).map(|sleeper| sleeper.by)
     }
 
@@ -133,6 +136,22 @@ impl Sleepers {
     /// How many machines were not noted because there are too many.
     pub(super) fn ignored(&self) -> u64 {
         self.ignored
+    }
+
+    /// Since when it is known who put `machine` to sleep.
+    pub(super) fn since(&self, machine: &MachineId) -> Option<Timestamp> {
+        self.known.get(machine).map(|sleeper| sleeper.since)
+    }
+
+    /// The machines that we put to sleep, as far as that is known.
+    pub(super) fn ours(&self) -> impl Iterator<Item = &MachineId> {
+        let ours = self.known.iter().filter(|(_, sleeper)| sleeper.by == AsleepBy::Us);
+        ours.map(|(machine, _)| machine)
+    }
+
+    /// The machines that sleep although nothing has them off, by cause, as of the last scan.
+    pub(super) fn idle(&self) -> &OffCounts {
+        &self.idle
     }
 
     /// The sleepers that somebody else put to sleep and that nobody wants asleep.
@@ -203,6 +222,7 @@ impl Core {
             sleepers.told = long_since;
         }
         self.sleepers = sleepers;
+        self.sleepers.idle = self.idle_sleepers(now);
     }
 
     /// The machines of ours that no agent reports. Those whose sessions work are awake.
@@ -316,11 +336,12 @@ impl Core {
     ) -> AdoptedAnswer {
         let view = |id: &MachineId| {
             let (state, waits_for) = match self.selection.current(id, self.schedule) {
-                Some(Chosen { lease: Some(lease), .. }) => {
-                    (AdoptedState::WantedAsleep, Some(format!("lease {lease} needs its power")))
-                }
-                Some(Chosen { lease: None, .. }) => {
-                    (AdoptedState::WantedAsleep, Some("its feed has no power for it".to_owned()))
+                Some(chosen) => {
+                    let why = match chosen.lease() {
+                        Some(lease) => format!("lease {lease} needs its power"),
+                        None => "its feed has no power for it".to_owned(),
+                    };
+                    (AdoptedState::WantedAsleep, Some(why))
                 }
                 None if self.inventory.draws(id) => (AdoptedState::Awake, None),
                 None => {

@@ -3,6 +3,7 @@
 mod amendments;
 mod doubts;
 mod drivers;
+mod off;
 mod phases;
 mod renewals;
 mod shortages;

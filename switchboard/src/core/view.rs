@@ -151,11 +151,12 @@ impl Core {
         now: Instant,
     ) -> MachinesAnswer {
         let (policy, held) = (&self.policy, &self.selection);
-        let is_returning = |machine: &MachineId| {
-            held.returning.contains_key(machine) || self.raises.is_returning(machine)
-        };
-        let machines =
+        let is_returning = |machine: &MachineId| self.is_returning(machine);
+        let mut machines =
             self.inventory.machines(policy, held, is_returning, (after, limit), wall, now);
+        for view in &mut machines {
+            view.off = self.off_view(view);
+        }
         let full = machines.len() >= limit;
         let next = machines.last().filter(|_| full).map(|view| view.machine.clone());
         MachinesAnswer { api_version: API_VERSION, timezone: self.timezone(), machines, next }
@@ -207,6 +208,7 @@ impl Core {
             short_leases: self.short_leases(),
             deficits: self.feed_shortages().to_vec(),
             machines_off_by_state: machines,
+            machines_off_by_cause: self.machines_off(),
             machine_counts: groups.iter().map(|group| group.machine_counts).sum(),
             groups,
             unassigned: UnassignedView {

@@ -17,6 +17,8 @@ use crate::view::MachineCounts;
 pub struct Census {
     /// By group, in the policy's order.
     pub groups: Vec<MachineCounts>,
+    /// By group: machines that get no work although nothing has them off.
+    pub parked: Vec<u32>,
     pub unassigned: Vec<MachineId>,
     /// The group that is counted next.
     next: usize,
@@ -35,7 +37,7 @@ impl Inventory {
         census: &mut Census,
         policy: &Policy,
         fleet: &Fleet,
-        held: &Selection,
+        (held, is_returning): (&Selection, impl Fn(&MachineId) -> bool),
         wall: Timestamp,
         now: Instant,
     ) {
@@ -43,6 +45,7 @@ impl Inventory {
         if census.groups.len() != groups.len() {
             let declared = |declared| MachineCounts { declared, ..MachineCounts::default() };
             census.groups = groups.iter().map(|group| declared(group.machines)).collect();
+            census.parked = vec![0; groups.len()];
             census.next = 0;
         }
         census.unassigned = self.roster.unassigned(EXAMPLES);
@@ -57,6 +60,7 @@ impl Inventory {
             counted += machines.len();
             let mut counts =
                 MachineCounts { declared: groups[number].machines, ..MachineCounts::default() };
+            let mut parked = 0;
             for known in machines.iter().filter(|known| !known.absent) {
                 let chosen = held.current(&known.id, wall);
                 let state = self.state(policy, &known.id, chosen, wall, now);
@@ -64,8 +68,12 @@ impl Inventory {
                 counts.hashing += u32::from(self.hashes(&known.id, wall));
                 counts.asleep += u32::from(self.says_asleep(&known.id));
                 counts.failing += u32::from(known.failing || state == MachineState::Unknown);
+                let is_idle = || chosen.is_none_or(|chosen| !chosen.covers(wall));
+                let is_off = || is_returning(&known.id) || self.says_asleep(&known.id);
+                parked += u32::from(self.is_parked(&known.id) && is_idle() && !is_off());
             }
             census.groups[number] = counts;
+            census.parked[number] = parked;
         }
     }
 
@@ -81,6 +89,11 @@ impl Inventory {
                 later(share, QUIET) > wall
                     && asleep_since.is_none_or(|asleep| share > later(asleep, SHARE_GRACE))
             })
+    }
+
+    /// Whether the session of `machine` that [`Self::machines`] shows gets no work.
+    fn is_parked(&self, machine: &MachineId) -> bool {
+        self.shown_session(machine).is_some_and(|session| session.serving == Serving::Parked)
     }
 
     fn says_asleep(&self, machine: &MachineId) -> bool {

@@ -3,6 +3,7 @@ use directive::{
 };
 
 use super::*;
+use crate::cause::Cause;
 use crate::feed_sums::FeedSums;
 use crate::fixture::{at, lease, origin, policy};
 use crate::lease::Lease;
@@ -134,7 +135,7 @@ impl Seen {
     fn state(&self, secs: i64) -> MachineState {
         let chosen = Chosen {
             group: "old".into(),
-            lease: None,
+            cause: Cause::Unrecorded,
             at: at(100),
             until: None,
             edge: None,
@@ -478,12 +479,46 @@ fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
     let fleet = seen.inventory.new_fleet(&seen.policy, &held, &states, at(0), seen.origin);
     let fleet = fleet.unwrap().clone();
     let mut census = Census::default();
-    seen.inventory.take_census(&mut census, &seen.policy, &fleet, &held, at(0), seen.origin);
+    seen.inventory.take_census(
+        &mut census,
+        &seen.policy,
+        &fleet,
+        (&held, |_| false),
+        at(0),
+        seen.origin,
+    );
     assert_eq!(fleet.population.unassigned, 4, "one of them is gone");
     let named: Vec<_> = census.unassigned.iter().map(MachineId::as_str).collect();
     assert_eq!(named, ["x1", "x2", "x3"]);
     let counted: u32 = census.groups.iter().map(|counts| counts.seen).sum();
     assert_eq!(counted, 1, "the rest is no group's");
+}
+
+#[test]
+fn a_machine_without_work_that_nothing_has_off_is_counted_as_parked() {
+    let mut seen = Seen::new();
+    let parked = |name: &str| SessionReport { serving: Serving::Parked, ..session(name) };
+    let sessions = [session("old.000"), parked("old.001"), parked("old.002"), parked("old.003")];
+    seen.proxy("p", 0, &sessions);
+    let chosen = Chosen {
+        group: "old".into(),
+        cause: Cause::Load("a".into()),
+        at: at(0),
+        until: None,
+        edge: None,
+        means: Means::Starve,
+        passed_on: false,
+    };
+    let mut held = Selection::default();
+    held.off.insert("old.002".into(), vec![chosen]);
+    let (states, origin) = (BTreeMap::new(), seen.origin);
+    let fleet = seen.inventory.new_fleet(&seen.policy, &held, &states, at(1), origin);
+    let fleet = fleet.unwrap().clone();
+    let mut census = Census::default();
+    let is_returning = |machine: &MachineId| machine.as_str() == "old.003";
+    let of = (&held, is_returning);
+    seen.inventory.take_census(&mut census, &seen.policy, &fleet, of, at(1), origin);
+    assert_eq!(census.parked.iter().sum::<u32>(), 1, "old.001 only: {:?}", census.parked);
 }
 
 #[test]
@@ -524,7 +559,7 @@ fn a_machine_chosen_for_later_is_absent_once_nobody_has_reported_it_for_ten_minu
     let mut seen = Seen::new();
     let later = Chosen {
         group: "old".into(),
-        lease: Some("l".into()),
+        cause: Cause::Lease("l".into()),
         at: at(5000),
         until: Some(at(6000)),
         edge: Some(at(6000)),

@@ -15,8 +15,9 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// decision changes the selection, which a program that knows only schema 2 would overlook, and has
 /// the events `sleepers`, `adopted` and `meters_judged`. 4 has leases that are made ready only when the one that they
 /// follow ends, which a program that knows only schema 3 would overlook, and the event
-/// `lease_amended`.
-const SCHEMA: i64 = 4;
+/// `lease_amended`. 5 has the cause of each period in a decision, where a program that knows only
+/// schema 4 looks for a lease.
+const SCHEMA: i64 = 5;
 
 const CREATE: &str = "
     BEGIN;
@@ -28,7 +29,7 @@ const CREATE: &str = "
         prev BLOB NOT NULL,
         hash BLOB NOT NULL
     ) STRICT;
-    PRAGMA user_version = 4;
+    PRAGMA user_version = 5;
     COMMIT;
 ";
 

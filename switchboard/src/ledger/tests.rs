@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use super::*;
+use crate::cause::Cause;
 use crate::fixture::{at, lease};
 
 fn file(dir: &tempfile::TempDir) -> PathBuf {
@@ -184,7 +185,7 @@ fn a_newer_schema_is_refused_by_its_number() {
     tamper(&file(&dir), "PRAGMA user_version = 7");
     assert!(matches!(
         SqliteLedger::open(&file(&dir), at(0)),
-        Err(LedgerError::NewerSchema { found: 7, known: 4 })
+        Err(LedgerError::NewerSchema { found: 7, known: 5 })
     ));
     assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
 }
@@ -199,7 +200,83 @@ fn a_ledger_of_an_older_program_is_taken_over_and_closed_to_that_program() {
     let connection = Connection::open(file(&dir)).unwrap();
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 4);
+    assert_eq!(version, 5);
+}
+
+/// A ledger as a program of schema 4 wrote it: the time, kind, body and hash of each entry.
+const SCHEMA_4: &str = include_str!("fixtures/schema-4.tsv");
+
+/// Writes the ledger of [`SCHEMA_4`], and returns its head.
+fn written_by_schema_4(dir: &tempfile::TempDir) -> Head {
+    drop(SqliteLedger::open(&file(dir), at(0)).unwrap());
+    tamper(&file(dir), "DELETE FROM event");
+    tamper(&file(dir), "PRAGMA user_version = 4");
+    let connection = Connection::open(file(dir)).unwrap();
+    let mut head = Head::default();
+    for line in SCHEMA_4.lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [at, kind, body, hash] = columns[..] else { panic!("four columns: {line}") };
+        let (prev, seq) = (head.hash, head.seq + 1);
+        head = Head { seq, hash: const_hex::decode_to_array(hash).unwrap() };
+        let insert =
+            "INSERT INTO event (seq, at, kind, body, prev, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let row = params![seq.cast_signed(), at, kind, body, &prev[..], &head.hash[..]];
+        connection.execute(insert, row).unwrap();
+    }
+    head
+}
+
+#[test]
+fn a_ledger_that_knows_no_causes_is_verified_and_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written_by_schema_4(&dir);
+    assert_eq!(verify(&file(&dir), Some(head)).unwrap(), head);
+    let (ledger, state) = SqliteLedger::open(&file(&dir), at(300)).unwrap();
+    let causes = |machine: &str| -> Vec<Cause> {
+        let periods = state.selection.off.get(machine).into_iter().flatten();
+        periods.map(|chosen| chosen.cause.clone()).collect()
+    };
+    assert_eq!(causes("s21-000"), [Cause::Lease("x".into())]);
+    assert_eq!(causes("s21-003"), [Cause::Unrecorded], "its feed was short, and no feed is named");
+    assert_eq!(causes("s21-005"), [], "it was woken");
+    assert_eq!(causes("s21-010"), [Cause::Lease("x".into()), Cause::Lease("y".into())]);
+    let passed_on = &state.selection.off["s21-010"][1];
+    assert!(passed_on.passed_on && passed_on.until.is_none() && passed_on.at == at(200));
+    drop(ledger);
+    assert!(verify(&file(&dir), Some(head)).unwrap().seq > head.seq, "the chain goes on");
+}
+
+#[test]
+fn a_ledger_keeps_the_causes_of_a_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    written_by_schema_4(&dir);
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(300)).unwrap();
+    let mut selection = state.selection.clone();
+    let causes = [
+        Cause::Load("a".into()),
+        Cause::Guard("a".into()),
+        Cause::Room("a".into()),
+        Cause::Lease("x".into()),
+        Cause::Stays("y".into()),
+    ];
+    for (machine, cause) in
+        ["s21-000", "s21-001", "s21-002", "s21-003", "s21-004"].iter().zip(causes)
+    {
+        selection.off.get_mut(*machine).unwrap()[0].cause = cause;
+    }
+    let event = Event::Decided {
+        number: Generation { epoch: 2, generation: 1 },
+        policy: "p".into(),
+        plan: "d".into(),
+        selection: None,
+        changes: SelectionChange::between(Some(&state.selection), &selection),
+        deficits: Vec::new(),
+        reasons: Vec::new(),
+    };
+    ledger.append(&[Entry { at: at(301), event }]).unwrap();
+    drop(ledger);
+    let (_, state) = SqliteLedger::open(&file(&dir), at(302)).unwrap();
+    assert_eq!(state.selection, selection);
 }
 
 #[test]

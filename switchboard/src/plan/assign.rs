@@ -42,7 +42,7 @@ pub(super) struct Assigned {
 pub(super) fn selected(units: Vec<Unit>) -> BTreeMap<MachineId, Vec<Chosen>> {
     let chosen = |period: Period| Chosen {
         group: period.group,
-        lease: period.lease,
+        cause: period.cause,
         at: period.at,
         until: period.until,
         edge: period.edge,
@@ -83,6 +83,8 @@ struct Leases<'a> {
 struct Assign<'a, 'f> {
     policy: &'a Policy,
     feeds: &'a Feeds,
+    /// The load of the house, unassigned sessions and every machine at full draw.
+    fixed: &'a PerFeed<Watts>,
     now: Timestamp,
     units: Units<'f>,
     leases: Leases<'a>,
@@ -141,6 +143,7 @@ impl<'a, 'f> Assign<'a, 'f> {
         Self {
             policy: input.policy,
             feeds,
+            fixed: input.fixed,
             now: input.now,
             chosen_before: chosen_before(&units, input.now),
             off: vec![Places::default(); units.cohorts.len()],
@@ -422,7 +425,7 @@ fn chosen_before(
     for (number, unit) in units.units.iter().enumerate() {
         let Some((cohort, _)) = unit.place else { continue };
         for period in unit.periods.iter().filter(|period| period.at > now) {
-            let is_open = period.lease.is_some() == period.number.is_some();
+            let is_open = period.cause.lease().is_some() == period.number.is_some();
             let units = chosen.entry((cohort, period.number)).or_default();
             if is_open && units.back() != Some(&number) {
                 units.push_back(number);

@@ -51,7 +51,7 @@ pub(super) fn schedule(
     let mut alone: Vec<Place> = Vec::new();
     for (u, unit) in assigned.units.iter().enumerate() {
         for (p, period) in unit.periods.iter().enumerate() {
-            match &period.lease {
+            match period.cause.lease() {
                 Some(lease) => {
                     if let Some(number) = number_of.get(lease) {
                         by_lease[*number].push((u, p));

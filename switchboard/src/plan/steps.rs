@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::assign::Assigned;
 use super::merit::margin;
+use crate::cause::Cause;
 use crate::facility::{Group, times};
 use crate::lease::Lease;
 use crate::policy::Policy;
@@ -22,42 +23,45 @@ struct Entry<'a> {
     /// Whether the machine is off already when this step comes, for another lease or for a feed
     /// that was short without any.
     passed_on: bool,
-    lease: Option<&'a LeaseId>,
+    cause: &'a Cause,
     machine: &'a MachineId,
 }
 
 impl Entry<'_> {
-    fn key(&self) -> (Timestamp, bool, usize, bool, bool, Option<&LeaseId>) {
-        (self.at, self.lowers, self.group, self.starve, self.passed_on, self.lease)
+    fn key(&self) -> (Timestamp, bool, usize, bool, bool, &Cause) {
+        (self.at, self.lowers, self.group, self.starve, self.passed_on, self.cause)
     }
 }
 
+/// The steps in order of time, and for each what its machines go for.
 pub(super) fn steps(
     policy: &Policy,
     leases: &[Lease],
     assigned: &Assigned,
     fallback: &[(MachineId, usize, Timestamp)],
     horizon: Timestamp,
-) -> Vec<Step> {
+) -> (Vec<Step>, Vec<Option<Cause>>) {
     let mut entries = entries(assigned, horizon);
     // Of one step, machines stay in the order in which they are taken off.
     entries.sort_by(|a, b| a.key().cmp(&b.key()));
     let mut reasons = Reasons::new(policy, leases);
-    let mut steps: Vec<Step> = Vec::new();
+    let (mut steps, mut causes): (Vec<Step>, Vec<Option<Cause>>) = (Vec::new(), Vec::new());
     for entries in entries.chunk_by(|a, b| a.key() == b.key()) {
-        let Entry { at, lowers, group, starve, lease, .. } = entries[0];
+        let Entry { at, lowers, group, starve, cause, .. } = entries[0];
         steps.push(Step {
             at,
             group: policy.facility.groups()[group].id.clone(),
             action: if lowers { Action::Drain } else { Action::Run },
             means: if starve { Means::Starve } else { Means::Device },
             machines: entries.iter().map(|entry| entry.machine.clone()).collect(),
-            lease: lease.cloned(),
+            lease: cause.lease().cloned(),
             reason: reasons.of(&entries[0], entries.len()),
         });
+        causes.push(Some(cause.clone()));
     }
     steps.extend(run_out(policy, fallback, horizon));
-    steps
+    causes.resize(steps.len(), None);
+    (steps, causes)
 }
 
 fn entries(assigned: &Assigned, horizon: Timestamp) -> Vec<Entry<'_>> {
@@ -71,7 +75,7 @@ fn entries(assigned: &Assigned, horizon: Timestamp) -> Vec<Entry<'_>> {
                 group,
                 starve: period.means == Means::Starve,
                 passed_on: period.passed_on,
-                lease: period.lease.as_ref(),
+                cause: &period.cause,
                 machine: &unit.id,
             };
             let goes_on =
@@ -116,9 +120,11 @@ impl<'a> Reasons<'a> {
         let group = &policy.facility.groups()[step.group];
         let worth = self.worth.entry(group.joules_per_terahash.to_bits());
         let worth = &**worth.or_insert_with(|| worth_of(policy, group));
-        let words = step.lease.and_then(|lease| self.leases.get_mut(lease));
+        let words = step.cause.lease().and_then(|lease| self.leases.get_mut(lease));
         let freed = times(group.freed(), u32::try_from(machines).unwrap_or(u32::MAX));
         let (group, feed) = (&group.id, &group.feed);
+        // What the plan does not know of a feed is said of the one that supplies the machines.
+        let full = step.cause.feed().unwrap_or(feed);
         if !step.lowers {
             return match words {
                 Some(words) => {
@@ -126,7 +132,7 @@ impl<'a> Reasons<'a> {
                     format!("{gives}: {machines} × {group} on {feed} may mine again ({worth})")
                 }
                 None => format!(
-                    "feed {feed} is not short any more: {machines} × {group} may mine again ({worth})"
+                    "feed {full} is not short any more: {machines} × {group} may mine again ({worth})"
                 ),
             };
         }
@@ -137,9 +143,19 @@ impl<'a> Reasons<'a> {
                 let takes = words.takes(policy);
                 format!("{takes}: {machines} × {group} on {feed}{verb} free {freed} ({worth})")
             }
-            None => format!(
-                "feed {feed} is short by itself: {machines} × {group} free {freed} ({worth})"
-            ),
+            None => match step.cause {
+                Cause::Guard(guarded) => format!(
+                    "the guard of feed {guarded} put them to sleep: {machines} × {group} free \
+                     {freed} ({worth})"
+                ),
+                Cause::Room(_) => format!(
+                    "a new policy claims them, and they wait for room at {full}: {machines} × \
+                     {group} ({worth})"
+                ),
+                _ => format!(
+                    "feed {full} is short by itself: {machines} × {group} free {freed} ({worth})"
+                ),
+            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use directive::Action;
 use rand::prelude::*;
 
+mod causes;
 mod less_asked;
 mod optimum;
 mod passing_on;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use directive::{GroupId, LeaseId, MachineId, Means, Watts};
+use directive::{GroupId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::counts::Pause;
@@ -12,6 +12,7 @@ use super::merit::places;
 use super::shape::{Cohort, STARVED};
 use super::{Chosen, Fleet, Known, Selection};
 use crate::admit::shed_time;
+use crate::cause::Cause;
 use crate::lease::later;
 use crate::policy::Policy;
 
@@ -32,8 +33,8 @@ pub(super) struct Unit {
 /// One period off. Its times are set after the machines are chosen.
 #[derive(Debug)]
 pub(super) struct Period {
-    pub(super) lease: Option<LeaseId>,
-    /// The number of this lease among those that the plan is made for, if it is one of them.
+    pub(super) cause: Cause,
+    /// The number of its lease among those that the plan is made for, if it is one of them.
     pub(super) number: Option<usize>,
     /// The same period in an earlier plan.
     pub(super) held: Option<Before>,
@@ -256,7 +257,7 @@ impl<'a> Units<'a> {
     /// Makes a unit of a machine that an earlier plan has chosen.
     fn adopt(&mut self, held: &Held<'_>, cohort: Option<u32>, now: Timestamp) {
         let period = |chosen: &Chosen| Period {
-            lease: chosen.lease.clone(),
+            cause: chosen.cause.clone(),
             number: None,
             edge: None,
             due: None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{LeasePlanView, ShortLease, Shortage, power};
+use crate::cause::{Cause, OffBy};
 use crate::plan::{Plan, Room};
 
 /// `GET /v1/plan`.
@@ -45,6 +46,12 @@ pub struct StepView {
     pub means: Means,
     pub machine_names: Vec<MachineId>,
     pub lease: Option<LeaseId>,
+    /// What the machines go for, or were off for, in one word; null for a `failsafe` step.
+    #[serde(default)]
+    pub cause: Option<OffBy>,
+    /// The feed that makes the machines go, if no lease does.
+    #[serde(default)]
+    pub feed: Option<FeedId>,
     pub reason: String,
     /// Whether the step is carried out only if no newer plan arrives by the horizon.
     pub failsafe: bool,
@@ -82,13 +89,16 @@ impl From<Room> for RoomView {
 
 impl PlanBody {
     pub(crate) fn new(plan: &Plan, deficits: Vec<Shortage>) -> Self {
-        let step = |step: &Step| StepView {
+        let cause = |number: usize| plan.causes.get(number)?.as_ref();
+        let step = |(number, step): (usize, &Step)| StepView {
             at: step.at,
             group: step.group.clone(),
             action: step.action,
             means: step.means,
             machine_names: step.machines.clone(),
             lease: step.lease.clone(),
+            cause: cause(number).map(Cause::word),
+            feed: cause(number).and_then(Cause::feed).cloned(),
             reason: step.reason.clone(),
             failsafe: step.at >= plan.horizon && step.lease.is_none(),
         };
@@ -96,7 +106,7 @@ impl PlanBody {
             made_at: plan.made_at,
             horizon: plan.horizon,
             policy_digest: plan.policy.clone(),
-            steps: plan.steps.iter().map(step).collect(),
+            steps: plan.steps.iter().enumerate().map(step).collect(),
             rooms: plan.rooms.iter().map(RoomView::from).collect(),
             lease_plans: plan.leases.iter().map(|(id, plan)| (id.clone(), plan.into())).collect(),
             deficits,

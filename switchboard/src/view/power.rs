@@ -77,6 +77,7 @@ quantities!(
     metered,
     mining,
     missing,
+    off,
     permitted,
     residual,
     room,

@@ -9,10 +9,10 @@ use directive::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ShortLease, Shortage, power};
+use super::{OffCountView, OffView, PeriodView, ShortLease, Shortage, power};
+use crate::cause::OffBy;
 use crate::commitment::Phase;
 use crate::machine_state::MachineState;
-use crate::plan::Chosen;
 use crate::plausible::MeterState;
 
 /// `GET /v1/status`.
@@ -47,6 +47,10 @@ pub struct StatusView {
     pub deficits: Vec<Shortage>,
     /// The number of machines that must be off now, by their state.
     pub machines_off_by_state: BTreeMap<MachineState, u32>,
+    /// The machines that are off or must be, by their causes: each machine counts once. A cause
+    /// without machines is left out.
+    #[serde(default)]
+    pub machines_off_by_cause: BTreeMap<OffBy, OffCountView>,
     /// The machines of all groups.
     pub machine_counts: MachineCounts,
     pub groups: Vec<GroupView>,
@@ -280,7 +284,10 @@ pub struct MachineView {
     pub group: Option<GroupId>,
     pub state: MachineState,
     /// The periods for which the machine is off, and for which leases.
-    pub chosen: Vec<Chosen>,
+    pub chosen: Vec<PeriodView>,
+    /// Why the machine is off now, or is to be; null if it may mine.
+    #[serde(default)]
+    pub off: Option<OffView>,
     /// How the machine's sessions are served.
     pub session: Option<SessionReport>,
     /// What the machine's device reports.

@@ -13,9 +13,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
+use crate::cause::OffBy;
 use crate::commitment::{Doing, Phase, Unconfirmed};
 use crate::machine_state::MachineState;
-use crate::plan::Chosen;
 use crate::plausible::MeterState;
 use crate::words::Named;
 
@@ -160,6 +160,8 @@ fn plan() -> PlanView {
         means: Means::Device,
         machine_names: vec!["acme.a21-0001".into()],
         lease: (!failsafe).then(|| "nebula-7".into()),
+        cause: (!failsafe).then_some(OffBy::Lease),
+        feed: None,
         reason: "lease nebula-7 takes …".to_owned(),
         failsafe,
     };
@@ -225,6 +227,10 @@ fn status() -> StatusView {
         short_leases: vec![short_lease()],
         deficits: vec![shortage()],
         machines_off_by_state: BTreeMap::from([(MachineState::Disobedient, 2)]),
+        machines_off_by_cause: BTreeMap::from([
+            (OffBy::Lease, OffCountView { count: 2, off: Watts(6040) }),
+            (OffBy::NotByUs, OffCountView { count: 12, off: Watts(36_240) }),
+        ]),
         machine_counts: counts,
         groups: vec![GroupView {
             group: "a21".into(),
@@ -258,15 +264,24 @@ fn machines() -> MachinesAnswer {
         machine: "acme.a21-0001".into(),
         group: Some("a21".into()),
         state: MachineState::Curtailed,
-        chosen: vec![Chosen {
+        chosen: vec![PeriodView {
             group: "a21".into(),
             lease: Some("nebula-7".into()),
+            cause: OffBy::Lease,
+            feed: None,
             at: at("05:56"),
             until: Some(at("18:00")),
             edge: Some(at("18:00")),
             means: Means::Device,
             passed_on: true,
         }],
+        off: Some(OffView {
+            cause: OffBy::Lease,
+            lease: Some("nebula-7".into()),
+            feed: None,
+            since: Some(at("05:56")),
+            why: "lease nebula-7 needs 8 MW at xfmr-a until …".to_owned(),
+        }),
         session: Some(SessionReport {
             machine: "acme.a21-0001".into(),
             sessions: 1,

@@ -1,4 +1,5 @@
 use directive::{Generation, Watts};
+use switchboard::cause::OffBy;
 use switchboard::view::{PlanBody, ShortLease, Shortage};
 use unicode_width::UnicodeWidthStr;
 
@@ -38,6 +39,8 @@ fn step(time: &str, group: &str, action: Action, lease: Option<&str>, count: usi
             .map(|index| format!("childress.{group}-{first}-{index:04}").as_str().into())
             .collect(),
         lease: lease.map(Into::into),
+        cause: Some(if lease.is_some() { OffBy::Lease } else { OffBy::Load }),
+        feed: lease.is_none().then(|| "xfmr-a".into()),
         reason,
         failsafe: false,
     }
@@ -48,6 +51,8 @@ fn failsafe(time: &str, group: &str, down: &str, count: usize) -> StepView {
         reason: format!(
             "the plan ends at 2026-12-03T12:00:00Z and firm leases run on: down to {down}"
         ),
+        cause: None,
+        feed: None,
         failsafe: true,
         ..step(time, group, Action::Drain, None, count)
     }

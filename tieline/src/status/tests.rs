@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use directive::{Generation, GuardState, ReceiverRole, Watts};
 use jiff::Timestamp;
 use proxy::Hashrate;
+use switchboard::cause::OffBy;
 use switchboard::commitment::Phase;
 use switchboard::plausible::MeterState;
 use switchboard::view::{
@@ -68,6 +69,7 @@ fn site() -> StatusView {
         short_leases: Vec::new(),
         deficits: Vec::new(),
         machines_off_by_state: BTreeMap::new(),
+        machines_off_by_cause: BTreeMap::new(),
         machine_counts: MachineCounts {
             declared: 7200,
             seen: 7100,
@@ -277,4 +279,45 @@ fn the_proxys_part() {
         assert!(line.width() <= 80, "{line}");
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn why_machines_are_off_is_a_table_with_their_power() {
+    let off = |count, off| OffCountView { count, off: Watts(off) };
+    let site = StatusView {
+        machines_off_by_cause: BTreeMap::from([
+            (OffBy::Lease, off(1200, 3_648_000)),
+            (OffBy::Stays, off(40, 121_600)),
+            (OffBy::Load, off(3, 9120)),
+            (OffBy::Guard, off(1, 3040)),
+            (OffBy::Room, off(2, 6080)),
+            (OffBy::NotByUs, off(1, 3040)),
+        ]),
+        ..site()
+    };
+    let feeds = FeedsAnswer { api_version: 1, timezone: String::new(), feeds: Vec::new() };
+    let text = control_plane(&site, &feeds, &shown(), 100);
+    let from = text.find("off by cause").expect("there is a table");
+    let table: Vec<Vec<&str>> =
+        text[from..].lines().take(8).map(|line| line.split("  ").collect()).collect();
+    let table: Vec<Vec<&str>> = table
+        .into_iter()
+        .map(|row| row.into_iter().map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        table,
+        [
+            vec!["off by cause", "machines", "off kW"],
+            vec!["lease", "1,200", "3,648"],
+            vec!["stays off for the next lease", "40", "122"],
+            vec!["load of the feed", "3", "9.1"],
+            vec!["guard", "1", "3.0"],
+            vec!["waiting for room", "2", "6.1"],
+            vec!["not by us", "1", "3.0"],
+            vec!["all", "1,247", "3,791"],
+        ],
+        "{text}"
+    );
+    let none = control_plane(&self::site(), &feeds, &shown(), 100);
+    assert!(!none.contains("off by cause"), "{none}");
 }

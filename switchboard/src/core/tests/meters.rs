@@ -124,7 +124,7 @@ fn a_machine_that_was_named_is_not_named_any_more_when_its_meter_falls_silent() 
 }
 
 /// The agent's guard says that it has put these machines to sleep for feed `a`.
-fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
+pub(super) fn guard(world: &mut World, number: u64, machines: &[&str], state: GuardState) {
     guard_that_wants(world, (number, machines), state, Watts::ZERO);
 }
 

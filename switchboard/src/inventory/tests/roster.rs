@@ -3,6 +3,7 @@
 use rand::prelude::*;
 
 use super::*;
+use crate::cause::Cause;
 
 const NAMES: [&str; 9] =
     ["old.000", "old.001", "old.002", "new.000", "far.000", "far.001", "dumb.000", "x1", "x2"];
@@ -39,7 +40,7 @@ fn selection(random: &mut StdRng, secs: i64) -> Selection {
         let from = secs + random.random_range(-300..300);
         let chosen = Chosen {
             group: "old".into(),
-            lease: None,
+            cause: Cause::Unrecorded,
             at: at(from),
             until: random.random_bool(0.5).then(|| at(from + 200)),
             edge: None,

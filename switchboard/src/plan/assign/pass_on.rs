@@ -4,6 +4,7 @@ use directive::Watts;
 use jiff::Timestamp;
 
 use super::{Assign, Period};
+use crate::cause::Cause;
 use crate::lease::later;
 use crate::plan::counts::Interval;
 
@@ -23,8 +24,9 @@ impl Assign<'_, '_> {
         for (place, &unit) in units.iter().enumerate() {
             // A feed that is short without any lease keeps its machines.
             let of = &self.units.units[unit];
-            let own = of.active.is_some_and(|active| of.periods[active].lease.is_none());
+            let own = of.active.is_some_and(|active| of.periods[active].cause.lease().is_none());
             if own && place < alone {
+                self.find_cause(unit);
                 continue;
             }
             let given = self.given_before(unit, cohort, interval, next);
@@ -55,7 +57,10 @@ impl Assign<'_, '_> {
         next: &[Interval],
     ) -> Option<usize> {
         let given = self.units.units[unit].periods.iter().find(|period| {
-            period.passed_on && !period.used && period.at == interval.from && period.lease.is_some()
+            period.passed_on
+                && !period.used
+                && period.at == interval.from
+                && period.cause.lease().is_some()
         })?;
         let lease = given.number?;
         let is_candidate = self.leases.running.contains(&lease)
@@ -116,12 +121,24 @@ impl Assign<'_, '_> {
     }
 
     fn hand_over(&mut self, unit: usize, at: Timestamp, heir: Option<usize>) {
-        let id = heir.map(|lease| self.leases.all[lease].id.clone());
+        if at <= self.now && heir.is_none() && self.lease_of(unit).is_none() {
+            // What it was off for before it was for no lease, it is off for still.
+            self.find_cause(unit);
+            return;
+        }
+        let cause = match self.cause_of(unit, heir) {
+            Cause::Lease(lease)
+                if heir.is_some_and(|heir| !self.leases.running.contains(&heir)) =>
+            {
+                Cause::Stays(lease)
+            }
+            cause => cause,
+        };
         let of = &mut self.units.units[unit];
         let Some(active) = of.active else { return };
         if at <= self.now {
-            // The machine is already off; only the lease it serves changes.
-            of.periods[active].lease = id;
+            // The machine is already off; only what it is off for changes.
+            of.periods[active].cause = cause;
             of.periods[active].number = heir;
             return;
         }
@@ -132,11 +149,12 @@ impl Assign<'_, '_> {
         ended.until = Some(at);
         // An earlier plan may have passed it on in the same way.
         let alike = |period: &&mut Period| {
-            period.passed_on && !period.used && period.at == at && period.lease == id
+            let is_same = period.cause.lease() == cause.lease();
+            period.passed_on && !period.used && period.at == at && is_same
         };
         let held = of.periods.iter_mut().find(alike).and_then(|period| period.held.take());
         of.periods.push(Period {
-            lease: id,
+            cause,
             number: heir,
             held,
             edge: None,

@@ -6,6 +6,7 @@ use directive::Means;
 use jiff::Timestamp;
 
 use super::{Assign, Period};
+use crate::cause::Cause;
 use crate::plan::counts::Interval;
 
 impl Assign<'_, '_> {
@@ -79,7 +80,7 @@ impl Assign<'_, '_> {
         self.units.units[unit].periods.iter().position(|period| {
             period.at > self.now
                 && period.number == lease
-                && period.lease.is_some() == lease.is_some()
+                && period.cause.lease().is_some() == lease.is_some()
                 && !period.passed_on
                 && !period.used
         })
@@ -87,13 +88,14 @@ impl Assign<'_, '_> {
 
     fn open(&mut self, unit: usize, lease: Option<usize>, at: Timestamp) {
         let period = self.planned(unit, lease);
+        let cause = period.is_none().then(|| self.cause_of(unit, lease));
         let of = &mut self.units.units[unit];
         let Some(group) = of.group.map(|group| &self.policy.facility.groups()[group]) else {
             return;
         };
         let period = period.unwrap_or_else(|| {
             of.periods.push(Period {
-                lease: lease.map(|lease| self.leases.all[lease].id.clone()),
+                cause: cause.unwrap_or(Cause::Unrecorded),
                 number: lease,
                 held: None,
                 edge: None,

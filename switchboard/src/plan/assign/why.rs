@@ -1,13 +1,15 @@
-//! Why a machine is off now.
+//! Why a machine is off: now, by what an earlier plan chose; and in the periods of this plan.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use directive::LeaseId;
+use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 
-use super::{Period, Units};
+use super::{Assign, Period, Units};
 use crate::admit::shed_time;
+use crate::cause::Cause;
+use crate::facility::FeedNumber;
 use crate::lease::{Lease, later};
 use crate::plan::counts::Off;
 use crate::policy::Policy;
@@ -25,11 +27,18 @@ pub(in crate::plan) fn off_now(
     let mut all = vec![Off::default(); units.cohorts.len()];
     for unit in &mut units.units {
         for period in &mut unit.periods {
-            period.number = period.lease.as_ref().and_then(|lease| numbers.get(lease)).copied();
+            period.number = period.cause.lease().and_then(|lease| numbers.get(lease)).copied();
         }
         if let Some(period) = unit.periods.iter().rposition(|period| period.at <= now) {
             unit.active = Some(period);
-            unit.periods[period].used = true;
+            let period = &mut unit.periods[period];
+            period.used = true;
+            // The lease that the machine stayed off for has begun.
+            if let (Cause::Stays(lease), Some(number)) = (&period.cause, period.number)
+                && leases[number].reserves(now)
+            {
+                period.cause = Cause::Lease(lease.clone());
+            }
         }
         let Some((cohort, _)) = unit.place else { continue };
         let off = &mut all[cohort as usize];
@@ -99,5 +108,42 @@ impl Why {
             (Self::Early(_), Self::Early(_)) => std::cmp::Ordering::Equal,
             _ => self.cmp(&other),
         }
+    }
+}
+
+impl Assign<'_, '_> {
+    /// What a machine is off for that goes for `lease`, or for none.
+    pub(super) fn cause_of(&self, unit: usize, lease: Option<usize>) -> Cause {
+        match lease {
+            Some(lease) => Cause::Lease(self.leases.all[lease].id.clone()),
+            None => self.feed_that_is_full(unit).map_or(Cause::Unrecorded, Cause::Load),
+        }
+    }
+
+    /// Names the feed for which a machine stays off, if that is not known of its period.
+    pub(super) fn find_cause(&mut self, unit: usize) {
+        let of = &self.units.units[unit];
+        let Some(active) = of.active else { return };
+        if of.periods[active].cause.lease().is_some() || of.periods[active].cause.is_provisional() {
+            let cause = self.cause_of(unit, None);
+            let period = &mut self.units.units[unit].periods[active];
+            (period.cause, period.number) = (cause, None);
+        }
+    }
+
+    /// The lowest feed on the way to a machine that would carry too much without any lease; if there is
+    /// none, the lowest that does with what leases reserve anywhere below it; else its own.
+    fn feed_that_is_full(&self, unit: usize) -> Option<FeedId> {
+        let facility = &self.policy.facility;
+        let own = facility.group_feed(self.units.units[unit].group?);
+        let over = |feed: FeedNumber, leased: Watts| {
+            let load = self.fixed[feed] + leased + facility.band(feed);
+            load > self.feeds[feed].usable()
+        };
+        let path = self.feeds.path(own);
+        let alone = path.iter().find(|feed| over(**feed, Watts::ZERO));
+        let full =
+            alone.or_else(|| path.iter().find(|feed| over(**feed, self.leases.committed[**feed])));
+        Some(self.feeds[*full.unwrap_or(&own)].id.clone())
     }
 }

@@ -112,7 +112,7 @@ fn machines_that_nobody_had_go_to_the_lease_that_needs_them() {
     let leases = [lease("m", "a", 20_000, 1500, 2000)];
     let mut held = make(&leases, &fresh(&leases).selection, 1450).selection;
     for chosen in held.off.values_mut().flatten() {
-        chosen.lease = None;
+        chosen.cause = Cause::Unrecorded;
     }
     assert_eq!(machines(&make(&leases, &held, 1460), "m").len(), 5);
 }
