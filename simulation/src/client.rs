@@ -7,6 +7,7 @@ use std::time::Duration;
 use directive::{DeviceState, LeaseId, MeterId, Watts};
 use jiff::SignedDuration;
 use serde_json::json;
+use switchboard::cause::OffBy;
 use switchboard::simulate::{Answer, Command, Core, Doing, LeaseRequest, MachineState, MeterState};
 
 use crate::facility::spec::TenantSpec;
@@ -175,6 +176,12 @@ impl Client {
         let wall = stage.clocks.truth(stage.now);
         let mut shown = Shown::default();
         for view in machines {
+            if let Some(off) = &view.off {
+                shown.leases.extend(off.lease.clone());
+                if off.cause == OffBy::Guard {
+                    shown.guarded.insert(view.machine.clone());
+                }
+            }
             let is_wanted = view.chosen.iter().any(|chosen| chosen.covers(wall));
             let is_asleep =
                 view.device.as_ref().is_some_and(|device| device.state == DeviceState::Asleep);

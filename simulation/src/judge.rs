@@ -13,6 +13,7 @@ use crate::facility::spec::FacilitySpec;
 use crate::record::Record;
 
 mod answers;
+mod causes;
 mod confirmed;
 mod excess;
 mod history;
@@ -47,6 +48,7 @@ pub fn judge(spec: &FacilitySpec, terms: &Terms, record: &Record) -> Vec<Violati
     found.extend(leases::judge(&history, &allow));
     found.extend(meters::judge(&history, &allow));
     found.extend(sleepers::judge(&history, &allow));
+    found.extend(causes::judge(&history, &allow));
     found.extend(surplus::judge(&history, &allow));
     found.extend(ramps::judge(&history, &allow));
     found.sort_by(|a, b| (a.span.from, a.kind, &a.place).cmp(&(b.span.from, b.kind, &b.place)));

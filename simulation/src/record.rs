@@ -221,6 +221,10 @@ pub struct Shown {
     pub returning: BTreeSet<MachineId>,
     /// Asleep, and the switchboard did not want it.
     pub foreign: BTreeSet<MachineId>,
+    /// The leases that machines are said to be off for.
+    pub leases: BTreeSet<LeaseId>,
+    /// The machines that a guard is said to have put to sleep.
+    pub guarded: BTreeSet<MachineId>,
 }
 
 impl Shown {

@@ -20,6 +20,7 @@ use crate::record::{
 };
 
 mod answers;
+mod causes;
 mod confirmed;
 mod leases;
 mod meters;

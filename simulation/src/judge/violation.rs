@@ -67,6 +67,8 @@ pub enum Kind {
     HonestDoubted,
     /// A machine sleeps that nobody wants asleep, and no view shows it.
     AsleepUnshown,
+    /// A view says that a machine is off for what it is not.
+    CauseUntrue,
     /// A machine was never woken again.
     Forgotten,
     /// More machines sleep than any lease or limit needs.
