@@ -1,4 +1,5 @@
-//! Sessions whose worker names no group of the policy matches.
+//! Sessions that do not belong to the machines that mine at the site: of names that no group matches,
+//! and of names that one does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,22 @@ async fn change_policy(site: &WholeSite, text: &str) {
     assert!(matches!(answer, Answer::Done), "{answer:?}");
 }
 
+/// Machines that draw nothing that a meter shows. Shares would prove that they do, and the meter wrong.
+fn connect(site: &WholeSite, prefix: &str) -> Vec<TestMiner> {
+    let addr = site.proxy().addrs()[0];
+    let start = |number: usize| {
+        let model = Model::ALL[number % Model::ALL.len()];
+        let name = format!("{prefix}-{number}");
+        TestMiner::start(MinerConfig { hashrate: 1e-3, ..MinerConfig::new(model, addr, name) })
+    };
+    (0..STRANGERS).map(start).collect()
+}
+
+/// How many sessions are in `state`.
+fn sessions(site: &WholeSite, state: SessionState) -> usize {
+    site.proxy().sessions().iter().filter(|session| session.state == state).count()
+}
+
 /// What a dry run of a lease finds available for it.
 fn available(site: &WholeSite) -> Value {
     let start = daemon::clock::wall() + Duration::from_hours(1);
@@ -38,16 +55,7 @@ fn available(site: &WholeSite) -> Value {
 async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     let site = WholeSite::start(Setup::default()).await;
     let before = available(&site);
-    let addr = site.proxy().addrs()[0];
-    let strangers: Vec<TestMiner> = (0..STRANGERS)
-        .map(|number| {
-            let model = Model::ALL[number % Model::ALL.len()];
-            // They draw nothing that the feed's meter shows. Shares would prove that they do, and the
-            // meter wrong.
-            let name = format!("stranger-{number}");
-            TestMiner::start(MinerConfig { hashrate: 1e-3, ..MinerConfig::new(model, addr, name) })
-        })
-        .collect();
+    let strangers = connect(&site, "stranger");
     until("shown", || {
         let unassigned = site.http.get("/v1/status")["unassigned"].clone();
         if unassigned["waiting"] == STRANGERS { Ok(()) } else { Err(unassigned) }
@@ -60,9 +68,7 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(available(&site), before, "they are no load");
     assert!(site.asleep().is_empty());
-    let states = |state: SessionState| {
-        site.proxy().sessions().iter().filter(|session| session.state == state).count()
-    };
+    let states = |state| sessions(&site, state);
     assert_eq!((states(SessionState::Parked), states(SessionState::Working)), (STRANGERS, 10));
     for stranger in &strangers {
         assert_eq!((stranger.counts().mining, stranger.counts().answered_true), (0, 0));
@@ -93,6 +99,43 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
         let waiting = page["machines"].as_array().into_iter().flatten().filter(waits);
         let (feeds, plan) = (site.http.get("/v1/feeds"), site.http.get("/v1/plan"));
         Err(json!([waiting.collect::<Vec<_>>(), feeds, plan, site.http.get("/v1/status")]))
+    })
+    .await;
+    for stranger in &strangers {
+        stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
+    }
+    site.stop().await;
+}
+
+/// A name that a group matches is not enough for work. Machines that connect when the site is known wait
+/// for room, and no machine goes to sleep for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_with_the_names_of_a_group_wait_for_room() {
+    let site = WholeSite::start(Setup::default()).await;
+    let known = |setup: &Setup, revision| {
+        setup.policy(revision).replace("[site]\n", "[site]\ntake_over = \"0s\"\n")
+    };
+    change_policy(&site, &known(&site.setup, 2)).await;
+    let before = available(&site);
+    let strangers = connect(&site, "new-9");
+    let waits = |count: usize| {
+        let newcomers = site.http.get("/v1/status")["newcomers"].clone();
+        if newcomers["waiting"] == count { Ok(()) } else { Err(newcomers) }
+    };
+    until("they wait", || waits(STRANGERS)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(available(&site), before, "they are no load");
+    assert!(site.asleep().is_empty());
+    let states = |state| sessions(&site, state);
+    assert_eq!((states(SessionState::Parked), states(SessionState::Working)), (STRANGERS, 10));
+    for stranger in &strangers {
+        assert_eq!((stranger.counts().mining, stranger.counts().answered_true), (0, 0));
+    }
+    let roomy = Setup { usable: Watts(131_000), ..site.setup.clone() };
+    change_policy(&site, &known(&roomy, 3)).await;
+    until("given work", || {
+        let working = states(SessionState::Working);
+        if working == STRANGERS + 10 { Ok(()) } else { Err((working, site.http.get("/v1/status"))) }
     })
     .await;
     for stranger in &strangers {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use directive::{Action, Claims, MachineId, Means, Standing};
+use directive::{Action, Claims, MachineId, Means, Permitted, Standing};
 
 use crate::route::Usable;
 
@@ -36,6 +36,9 @@ pub(crate) struct Orders {
     pub(crate) asleep: Arc<BTreeSet<MachineId>>,
     /// The machines that groups claim; `None` if nothing was heard of it, so that all may be served.
     pub(crate) claims: Option<Arc<Claims>>,
+    /// The machines that may have work without a permit; `None` if nothing was heard of it, so that all
+    /// may.
+    pub(crate) permitted: Option<Permitted>,
 }
 
 /// How a session is to be served.
@@ -61,8 +64,8 @@ impl Orders {
         let standing = self.standing(machine);
         let work = match (standing.action, standing.means) {
             // A machine whose group was removed from the policy works on. A session that is new, or
-            // was parked, must be claimed.
-            (Action::Run, _) => has_worked || self.claims(machine),
+            // was parked, must be claimed and permitted.
+            (Action::Run, _) => has_worked || self.admits(machine),
             (Action::Hold, _) => has_worked,
             // Work is served until sleep is confirmed. Taking it away earlier saves no power and
             // wastes shares (docs/protocol.md 2.9).
@@ -80,8 +83,10 @@ impl Orders {
         standing.action.sheds() && standing.means == Means::Starve
     }
 
-    fn claims(&self, machine: &MachineId) -> bool {
+    /// Whether a session of `machine` that has no work may have some.
+    fn admits(&self, machine: &MachineId) -> bool {
         self.claims.as_ref().is_none_or(|claims| claims.claims(machine))
+            && self.permitted.as_ref().is_none_or(|permitted| permitted.permits(machine))
     }
 
     /// Whether the machine must not simply run. Such a machine is never released to its own backup
@@ -89,7 +94,7 @@ impl Orders {
     pub(crate) fn curtailed(&self, machine: &MachineId, has_worked: bool) -> bool {
         self.unheard
             || self.standing(machine).action != Action::Run
-            || !(has_worked || self.claims(machine))
+            || !(has_worked || self.admits(machine))
     }
 }
 
@@ -105,6 +110,7 @@ mod tests {
             standing: [(machine, Standing { action, means })].into(),
             asleep: Arc::new(asleep),
             claims: None,
+            permitted: None,
         }
     }
 
@@ -167,6 +173,31 @@ mod tests {
         assert_eq!((serve(&other, false), serve(&other, true)), (Serve::Park, Serve::Work));
         assert!(!orders.curtailed(&ours, false) && !orders.curtailed(&other, true));
         assert!(orders.curtailed(&other, false), "it waits for the policy, not for a pool");
+    }
+
+    #[test]
+    fn a_machine_that_is_not_permitted_waits_and_one_that_works_works_on() {
+        let only = |names: &[&str]| {
+            let machines = names.iter().map(|name| MachineId::from(*name)).collect();
+            Orders { permitted: Some(Permitted::Only(Arc::new(machines))), ..Orders::default() }
+        };
+        let machine = MachineId::from("rack1.7");
+        let orders = only(&["rack1.1"]);
+        assert_eq!(orders.serve(&machine, false), Serve::Park);
+        assert_eq!(orders.serve(&machine, true), Serve::Work);
+        assert!(orders.curtailed(&machine, false), "it waits for room, not for a pool");
+        assert!(!orders.curtailed(&machine, true));
+        assert_eq!(only(&["rack1.7"]).serve(&machine, false), Serve::Work);
+        let everyone = Orders { permitted: Some(Permitted::Everyone), ..Orders::default() };
+        assert_eq!(everyone.serve(&machine, false), Serve::Work);
+    }
+
+    #[test]
+    fn a_permitted_machine_that_no_group_claims_waits() {
+        let claims: Claims = ["rack1.*"].into_iter().collect();
+        let permitted = Some(Permitted::Only(Arc::new(["other".into()].into())));
+        let orders = Orders { claims: Some(Arc::new(claims)), permitted, ..Orders::default() };
+        assert_eq!(orders.serve(&"other".into(), false), Serve::Park);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use directive::{Claims, Downlink, GuardTable, MachineId, Permit, Timeline};
+use directive::{Claims, Downlink, GuardTable, MachineId, Permit, Permitted, Timeline};
 use jiff::Timestamp;
 
 use crate::core::Outputs;
@@ -17,6 +17,7 @@ pub struct Broadcast {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
     claims: Option<Arc<Claims>>,
+    permitted: Option<Permitted>,
     guard: Option<Arc<GuardTable>>,
     owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
 }
@@ -27,6 +28,7 @@ pub struct Change {
     timeline: Option<Arc<Timeline>>,
     asleep: Arc<BTreeSet<MachineId>>,
     claims: Option<Arc<Claims>>,
+    permitted: Option<Permitted>,
     guard: Option<Arc<GuardTable>>,
     owned: Option<Arc<BTreeMap<MachineId, Timestamp>>>,
     /// The permit from now on; `None` leaves the one that was sent.
@@ -37,7 +39,16 @@ impl Broadcast {
     /// Applies the core's outputs. Returns the change for every receiver, if there is one.
     pub fn take(&mut self, outputs: &Outputs) -> Option<Change> {
         let Outputs {
-            timeline, permit, withdraw, asleep, claims, guard, owned, tells_owned, ..
+            timeline,
+            permit,
+            withdraw,
+            asleep,
+            claims,
+            permitted,
+            guard,
+            owned,
+            tells_owned,
+            ..
         } = outputs;
         // Who owns which machine changes with every command, and receivers need to hear of it only
         // when one of them does not know. Else it goes with the next change.
@@ -49,6 +60,7 @@ impl Broadcast {
             && !withdraw
             && asleep.is_none()
             && claims.is_none()
+            && permitted.is_none()
             && guard.is_none()
             && !tells_owned;
         if is_unchanged {
@@ -60,6 +72,9 @@ impl Broadcast {
         let permits = *withdraw || timeline.is_some() || permit.is_some();
         if claims.is_some() {
             self.claims.clone_from(claims);
+        }
+        if permitted.is_some() {
+            self.permitted.clone_from(permitted);
         }
         if guard.is_some() {
             self.guard.clone_from(guard);
@@ -74,6 +89,7 @@ impl Broadcast {
             timeline: self.timeline.clone(),
             asleep: self.asleep.clone(),
             claims: self.claims.clone(),
+            permitted: self.permitted.clone(),
             guard: self.guard.clone(),
             owned: self.owned.clone(),
             permit: permits.then(|| permit.clone()),
@@ -85,8 +101,8 @@ impl Broadcast {
     pub fn joining(&self) -> Downlink {
         let (timeline, asleep) = (self.timeline.clone(), self.asleep.clone());
         let (guard, owned) = (self.guard.clone(), self.owned.clone());
-        let claims = self.claims.clone();
-        Downlink { timeline, asleep, claims, guard, owned, ..Downlink::default() }
+        let (claims, permitted) = (self.claims.clone(), self.permitted.clone());
+        Downlink { timeline, asleep, claims, permitted, guard, owned, ..Downlink::default() }
     }
 }
 
@@ -96,6 +112,7 @@ impl Change {
         down.timeline.clone_from(&self.timeline);
         down.asleep = self.asleep.clone();
         down.claims.clone_from(&self.claims);
+        down.permitted.clone_from(&self.permitted);
         down.guard.clone_from(&self.guard);
         down.owned.clone_from(&self.owned);
         if let Some(permit) = &self.permit {

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    Claims, Generation, GuardTable, LeaseId, MachineId, Means, Permit, ReceiverId, ReceiverRole,
-    Report, Timeline, WallGuard,
+    Claims, Generation, GuardTable, LeaseId, MachineId, Means, Permit, Permitted, ReceiverId,
+    ReceiverRole, Report, Timeline, WallGuard,
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -50,9 +50,9 @@ use evidence::Counted;
 use excess::Excess;
 use guard::Guards;
 use outbox::Outbox;
-use raises::Raises;
+use raises::{Raises, Recording};
 pub use shortages::Notice;
-use shortages::Shortages;
+use shortages::{Shortages, Told};
 use sleepers::Sleepers;
 use withheld::Withheld;
 
@@ -85,6 +85,8 @@ pub struct Outputs {
     pub asleep: Option<Arc<BTreeSet<MachineId>>>,
     /// The machines to which proxies give work, from now on.
     pub claims: Option<Arc<Claims>>,
+    /// The machines that may have work without a permit, from now on.
+    pub permitted: Option<Permitted>,
     /// What the guards of agents work from, from now on.
     pub guard: Option<Arc<GuardTable>>,
     /// The machines that agents put to sleep, by the ledger, and since when they count as such.
@@ -158,6 +160,7 @@ pub struct Core {
     counted: Option<Counted>,
     /// Machines that were released and whose return is not complete.
     raises: Raises,
+    recording: Recording,
     sleepers: Sleepers,
     /// The drivers that answer nothing.
     drivers: Drivers,
@@ -196,8 +199,9 @@ pub struct Core {
     unseen: bool,
     looked_at: Option<Instant>,
     asleep: Arc<BTreeSet<MachineId>>,
-    /// How many machines of no group waited for work when that was logged last, and when it was.
-    told_waiting: (u32, Option<Instant>),
+    /// What was logged last of the machines of no group that wait, and of newcomers.
+    waiting_told: Told,
+    newcomers_told: Told,
     /// Whether the policy is new, and receivers do not know which machines its groups claim.
     tell_claims: bool,
     /// The selection that the ledger will have once all waiting entries are written; `None` if that
@@ -261,6 +265,7 @@ impl Core {
             states: BTreeMap::new(),
             counted: None,
             raises: Raises::default(),
+            recording: Recording::default(),
             guards: Guards::default(),
             holds_told: BTreeMap::new(),
             began: None,
@@ -275,7 +280,8 @@ impl Core {
             unseen: true,
             looked_at: None,
             asleep: Arc::default(),
-            told_waiting: (0, None),
+            waiting_told: Told::default(),
+            newcomers_told: Told::default(),
             tell_claims: true,
             serial: 0,
             permitted: None,
@@ -372,6 +378,7 @@ impl Core {
         self.answer_durable(&durable, now, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
+        self.tell_permitted(wall, now, &mut outputs);
         self.record_sleepers(wall, now, &mut outputs);
         self.tell_shortages(now, &mut outputs);
         outputs.append = self.outbox.next(now);
@@ -468,6 +475,7 @@ impl Core {
         self.looked = true;
         self.looked_at = Some(now);
         self.read_states(now);
+        self.see_take_over(now);
         let (policy, held, states) = (&self.policy, &self.selection, &self.states);
         let is_new = self.inventory.new_fleet(policy, held, states, wall, now).is_some();
         if is_new {
@@ -499,7 +507,7 @@ impl Core {
         };
         let census = &mut self.census;
         self.inventory.take_census(census, policy, fleet, (held, is_returning), wall, now);
-        self.tell_unassigned(now, outputs);
+        self.tell_waiting(now, outputs);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);

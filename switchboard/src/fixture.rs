@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::facility::{Facility, FacilityParts, Feed, Group, MeterSpec};
 use crate::lease::{Class, Lease};
-use crate::policy::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp, Unassigned};
+use crate::policy::{Dispatch, Failsafe, GuardRules, Merit, Newcomers, Policy, Ramp, Unassigned};
 
 /// An instant: seconds after an arbitrary origin.
 pub(crate) fn at(secs: i64) -> Timestamp {
@@ -134,6 +134,7 @@ pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
             retries: 3,
         },
         unassigned: Unassigned::Park,
+        newcomers: Newcomers::default(),
     }
 }
 

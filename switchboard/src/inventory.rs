@@ -4,6 +4,7 @@
 
 mod census;
 mod endpoint;
+mod permitted;
 mod proof;
 mod roster;
 
@@ -26,6 +27,7 @@ use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
 use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
+use permitted::PermittedSet;
 use roster::{Counted, Roster};
 
 /// The maximum number of receivers. A further link is refused and counted, unless a known receiver
@@ -70,10 +72,13 @@ pub struct Inventory {
     /// The newest reading of each meter.
     readings: HashMap<MeterId, Reading>,
     roster: Roster,
+    permitted: PermittedSet,
     overflow: Overflow,
     exchanges: Exchanges,
     /// When the first report came.
     since: Option<Instant>,
+    /// When the first report of a proxy came.
+    sessions_since: Option<Instant>,
 }
 
 /// What a meter showed when it was last read, and for how long that counts.
@@ -210,6 +215,9 @@ impl Inventory {
         now: Instant,
     ) -> Option<u64> {
         self.since.get_or_insert(now);
+        if matches!(report, Report::Sessions(_)) {
+            self.sessions_since.get_or_insert(now);
+        }
         let endpoint = self.endpoints.get_mut(receiver).filter(|endpoint| endpoint.attached);
         let Some(Ok(reported)) = endpoint.map(|endpoint| endpoint.take(report, now)) else {
             self.exchanges.reports_refused += 1;
@@ -294,7 +302,8 @@ impl Inventory {
                     for (id, session) in sessions.entries() {
                         // A machine without a session now is not counted, but the plan can still
                         // choose it, so that it gets no work when it comes back.
-                        if session.sessions > 0 || self.group(policy, id).is_some() {
+                        let is_claimed = self.group(policy, id).is_some();
+                        if (session.sessions > 0 || is_claimed) && !self.is_newcomer(id) {
                             names.entry(id).or_insert(false);
                         }
                     }
@@ -357,6 +366,9 @@ impl Inventory {
     /// As what `machine` counts that has a live session or a device.
     fn counts_as(&self, policy: &Policy, machine: &MachineId) -> Counted {
         match self.group(policy, machine) {
+            Some(_) if self.is_newcomer(machine) && self.device(machine).is_none() => {
+                Counted::Newcomer
+            }
             Some(group) => Counted::Group(group),
             None if policy.serves_unassigned()
                 || self.endpoints.values().any(|endpoint| endpoint.serves(machine)) =>
@@ -694,6 +706,18 @@ impl Inventory {
                 self.sessions(machine).any(|session| session.serving == Serving::Working)
             }
         }
+    }
+
+    /// Whether a session of `machine` has work.
+    #[must_use]
+    pub fn works(&self, machine: &MachineId) -> bool {
+        self.sessions(machine).any(|session| session.serving == Serving::Working)
+    }
+
+    /// When the first report of a proxy came.
+    #[must_use]
+    pub fn sessions_since(&self) -> Option<Instant> {
+        self.sessions_since
     }
 
     /// Since when the device of `machine` has been read asleep, without a break.

@@ -129,6 +129,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
     },
+    /// The machines have changed that may have work without a permit.
+    Permitted {
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "names::set")]
+        added: BTreeSet<MachineId>,
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty", with = "names::set")]
+        removed: BTreeSet<MachineId>,
+    },
     /// What is thought of some feeds' meters has changed.
     MetersJudged { meters: Vec<MeterChange> },
     /// A policy came into force.
@@ -166,6 +173,7 @@ impl Event {
             Self::Breached { .. } => "breached",
             Self::Sleepers { .. } => "sleepers",
             Self::Adopted { .. } => "adopted",
+            Self::Permitted { .. } => "permitted",
             Self::MetersJudged { .. } => "meters_judged",
             Self::PolicyLoaded { .. } => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",

@@ -63,7 +63,7 @@ impl Told {
 
 fn worth_telling(event: &Event) -> Option<Event> {
     match event {
-        Event::Opened { .. } | Event::Sleepers { .. } => None,
+        Event::Opened { .. } | Event::Sleepers { .. } | Event::Permitted { .. } => None,
         Event::Decided { number, policy, plan, deficits, .. } => Some(Event::Decided {
             number: *number,
             policy: policy.clone(),
@@ -144,7 +144,10 @@ fn tell(event: &Event, core: &Core) {
             let example = machines.first().map(tracing::field::display);
             info!(machines = machines.len(), example, wake, by, "sleeping machines adopted");
         }
-        Event::Opened { .. } | Event::Decided { .. } | Event::Sleepers { .. } => {}
+        Event::Opened { .. }
+        | Event::Decided { .. }
+        | Event::Sleepers { .. }
+        | Event::Permitted { .. } => {}
     }
 }
 

@@ -93,6 +93,7 @@ pub(crate) struct Metrics {
     deficits: Number,
     unassigned: Number,
     unassigned_waiting: Number,
+    newcomers_waiting: Number,
     overflow: Family<What, Counter>,
     lease_shortfall: Family<OfFeed, Number>,
     short_leases: Number,
@@ -219,6 +220,11 @@ impl Metrics {
             m.unassigned_waiting.clone(),
         );
         registry.register(
+            "tieline_switchboard_newcomers_waiting",
+            "Machines of groups that wait for room before they get work",
+            m.newcomers_waiting.clone(),
+        );
+        registry.register(
             "tieline_switchboard_inventory_overflow",
             "What reports held beyond the bounds of the inventory",
             m.overflow.clone(),
@@ -329,6 +335,7 @@ impl Metrics {
         self.configuration_not_applied.set(i64::from(status.configuration_not_applied.is_some()));
         self.unassigned.set(i64::from(status.unassigned.count));
         self.unassigned_waiting.set(i64::from(status.unassigned.waiting));
+        self.newcomers_waiting.set(i64::from(status.newcomers.waiting));
         self.reports_dropped.set(whole(reports_dropped));
     }
 

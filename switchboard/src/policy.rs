@@ -28,7 +28,7 @@ pub const SCHEMA: &str = "tieline.policy/1";
 
 pub use declared::{Declared, declared};
 pub use groups::covers;
-pub use rules::{Dispatch, Failsafe, GuardRules, Merit, Policy, Ramp, Unassigned};
+pub use rules::{Dispatch, Failsafe, GuardRules, Merit, Newcomers, Policy, Ramp, Unassigned};
 
 /// The result of reading a policy file.
 #[derive(Debug)]
@@ -129,6 +129,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         guard: guard?,
         failsafe: failsafe?,
         unassigned: site.unassigned_sessions,
+        newcomers: site.newcomers,
     })
 }
 

@@ -304,6 +304,13 @@ impl Switchboard {
                 let (machines, names) = (named.count, named.names());
                 warn!(machines, names, "no group of the policy claims these, they get no work");
             }
+            Notice::Newcomers(named) if named.is_empty() => {
+                info!("no machine waits any more for room before it gets work");
+            }
+            Notice::Newcomers(named) => {
+                let (machines, names) = (named.count, named.names());
+                info!(machines, names, "these machines wait for room before they get work");
+            }
             Notice::AsleepNotByUs(named) if named.is_empty() => {
                 info!("no machine sleeps any more that somebody else put to sleep");
             }

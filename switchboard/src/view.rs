@@ -26,8 +26,8 @@ pub use shortage::{ShortLease, Shortage};
 pub use site::{
     AdoptRequest, AdoptedAnswer, AdoptedState, AdoptedView, DoubtedMeter, DriverDownView,
     FeedGuardView, FeedMeterView, FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer,
-    LedgerView, MachineCounts, MachineView, MachinesAnswer, ReceiverView, SleeperView,
-    SleepersView, StatusView, UnassignedView,
+    LedgerView, MachineCounts, MachineView, MachinesAnswer, NewcomersView, ReceiverView,
+    SleeperView, SleepersView, StatusView, UnassignedView,
 };
 
 /// The version of the JSON: it stands once in every answer, and rises when a name or a type changes.

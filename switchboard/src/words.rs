@@ -17,6 +17,15 @@ pub struct Named {
 /// The maximum number of names in a sentence.
 const NAMES: usize = 3;
 
+impl<'m> FromIterator<&'m MachineId> for Named {
+    /// Counts machines, which must come in the order of their names.
+    fn from_iter<I: IntoIterator<Item = &'m MachineId>>(machines: I) -> Self {
+        let mut named = Self::default();
+        machines.into_iter().for_each(|machine| named.add(machine));
+        named
+    }
+}
+
 impl Named {
     #[must_use]
     pub fn is_empty(&self) -> bool {

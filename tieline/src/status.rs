@@ -8,7 +8,8 @@ use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
 use switchboard::plausible::MeterState;
 use switchboard::view::{
-    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, OffCountView, SleepersView, StatusView,
+    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, NewcomersView, OffCountView, SleepersView,
+    StatusView,
     UnassignedView,
 };
 
@@ -233,6 +234,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
         )
     }));
     alarms.extend(unassigned(&site.unassigned));
+    alarms.extend(newcomers(&site.newcomers));
     alarms.extend(sleepers(&site.asleep_not_by_us, shown).map(|sleepers| {
         format!("asleep, not by us: {sleepers}; `tieline machine adopt` takes them over")
     }));
@@ -258,6 +260,18 @@ fn unassigned(view: &UnassignedView) -> Option<String> {
         let machines = counted(all, "machine");
         let names = examples(names, all);
         format!("{machines} that no group of the policy claims ({names}): {}", parts.join(", "))
+    })
+}
+
+/// Machines that wait for room before they get work. Why they wait is said of all that do.
+fn newcomers(view: &NewcomersView) -> Option<String> {
+    let NewcomersView { waiting, examples: names } = view;
+    (*waiting > 0).then(|| {
+        let machines = counted(*waiting, "machine");
+        let names = examples(names, *waiting);
+        format!(
+            "{machines} new, or back after a long time, without work until there is room ({names})"
+        )
     })
 }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Claims, GuardTable, MachineId, Permit, Timeline};
+use crate::{Claims, GuardTable, MachineId, Permit, Permitted, Timeline};
 
 /// Everything the switchboard tells a receiver, as of the latest change.
 ///
 /// Fields that this version does not know are ignored, because a lowering must never be lost for
-/// them. A permit is the exception.
+/// them. A permit and a permitted set are the exceptions: one that is not understood is left out as a
+/// whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Downlink {
     /// The newest timeline.
@@ -38,6 +39,10 @@ pub struct Downlink {
     /// says nothing about it: the receiver keeps what it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<Arc<Claims>>,
+    /// The machines that may have work without a permit. `None` says nothing about it: the receiver
+    /// keeps what it has.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "understood")]
+    pub permitted: Option<Permitted>,
     /// The newest guard table. `None` says nothing about it: the receiver keeps the one it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Arc<GuardTable>>,
@@ -46,17 +51,21 @@ pub struct Downlink {
 /// The maximum number of machines in [`Downlink::owned`].
 pub const OWNED_MAX: usize = 100_000;
 
-/// Reads a permit only if every part of it is understood: a field of a later version may be a
-/// condition, and power must not rise against it. The rest of the downlink is used nevertheless.
-fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Permit>, D::Error> {
+/// Reads what lets power rise only if every part of it is understood: a field of a later version may
+/// be a condition, and power must not rise against it. The rest of the downlink is used nevertheless.
+fn understood<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Read {
-        Permit(Permit),
+    enum Read<T> {
+        Understood(T),
         Other(serde::de::IgnoredAny),
     }
-    Ok(match Option::<Read>::deserialize(deserializer)? {
-        Some(Read::Permit(permit)) => Some(permit),
+    Ok(match Option::<Read<T>>::deserialize(deserializer)? {
+        Some(Read::Understood(read)) => Some(read),
         Some(Read::Other(_)) | None => None,
     })
 }

@@ -19,6 +19,7 @@ mod id;
 mod in_process;
 mod link;
 mod meter;
+mod permitted;
 mod receiver;
 mod report;
 mod timeline;
@@ -35,6 +36,7 @@ pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId, ReceiverId};
 pub use in_process::{InProcess, Outlet, in_process};
 pub use link::{Link, LinkClosed, ReceiverRole};
 pub use meter::{Meter, MeterError, MeterReading};
+pub use permitted::Permitted;
 pub use receiver::{Advance, Change, Offer, Receiver, SEEN_EVERY, Saved};
 pub use report::{
     AsleepBy, Delta, Digest, DriverReport, DriversReport, Entry, Fingerprint, Look, MachineReport,

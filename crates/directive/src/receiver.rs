@@ -16,7 +16,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Claims, Generation, GuardedTime, MachineId, Permit, Standing, Timeline, WallGuard,
+    Action, Claims, Generation, GuardedTime, MachineId, Permit, Permitted, Standing, Timeline,
+    WallGuard,
 };
 
 /// The result of offering a timeline.
@@ -69,6 +70,10 @@ pub struct Saved {
     /// may be served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<Arc<Claims>>,
+    /// [`crate::Downlink::permitted`] as heard last; `None` if nothing was heard of it, so that nobody
+    /// needs a permit for work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted: Option<Permitted>,
 }
 
 /// A receiver: give it timelines, permits and the time, and carry out the changes it returns.
@@ -80,6 +85,8 @@ pub struct Receiver {
     permit: Option<(Permit, Instant)>,
     last_serial: Option<(u64, u64)>,
     waiting: Vec<MachineId>,
+    /// The permitted set that was heard last.
+    heard: Option<Permitted>,
     /// The moment up to which everything due was applied; `None` if something other than the time
     /// has changed since.
     settled: Option<Settled>,
@@ -150,6 +157,21 @@ impl Receiver {
         });
         if is_changed {
             self.saved.claims = Some(claims.clone());
+        }
+        is_changed
+    }
+
+    /// Takes over which machines may have work without a permit. Returns whether that has changed.
+    pub fn hear_permitted(&mut self, permitted: &Permitted) -> bool {
+        // The same set comes with each downlink, and after a restart it is another copy than the one
+        // that was saved: each copy is compared name by name once.
+        if self.heard.as_ref().is_some_and(|heard| heard.is_same(permitted)) {
+            return false;
+        }
+        self.heard = Some(permitted.clone());
+        let is_changed = self.saved.permitted.as_ref() != Some(permitted);
+        if is_changed {
+            self.saved.permitted = Some(permitted.clone());
         }
         is_changed
     }

@@ -80,8 +80,10 @@ impl ControlCore {
         let receiver = saved.map(Receiver::restore).unwrap_or_default();
         let number = receiver.number();
         let standing = receiver.applied().clone();
-        let claims = receiver.saved().claims.clone();
-        let orders = Orders { unheard: number.is_none(), standing, claims, ..Orders::default() };
+        let Saved { claims, permitted, .. } = receiver.saved();
+        let (claims, permitted) = (claims.clone(), permitted.clone());
+        let unheard = number.is_none();
+        let orders = Orders { unheard, standing, claims, permitted, ..Orders::default() };
         Self {
             record: Record::new(has_file, number),
             receiver,
@@ -195,6 +197,9 @@ impl ControlCore {
         if let Some(claims) = self.downlink.claims.as_ref().filter(|_| !is_stale) {
             changed |= self.receiver.hear_claims(claims);
         }
+        if let Some(permitted) = self.downlink.permitted.as_ref().filter(|_| !is_stale) {
+            changed |= self.receiver.hear_permitted(permitted);
+        }
         match &self.downlink.permit {
             Some(permit) => {
                 self.receiver.permit(permit, wall, now);
@@ -246,13 +251,19 @@ impl ControlCore {
             && self.orders.unheard == unheard
             && self.orders.asleep == *asleep
             && self.orders.claims == self.receiver.saved().claims
+            && self.orders.permitted == self.receiver.saved().permitted
         {
             return;
         }
         self.starved.count(&advance.changes, now);
-        let Saved { applied, claims, .. } = self.receiver.saved();
-        let (standing, claims) = (applied.clone(), claims.clone());
-        let orders = Arc::new(Orders { unheard, standing, asleep: asleep.clone(), claims });
+        let Saved { applied, claims, permitted, .. } = self.receiver.saved();
+        let orders = Arc::new(Orders {
+            unheard,
+            standing: applied.clone(),
+            asleep: asleep.clone(),
+            claims: claims.clone(),
+            permitted: permitted.clone(),
+        });
         let parks = |machine: &&MachineId| orders.serve(machine, true) == Serve::Park;
         let changed = advance.changes.iter().map(|change| &change.machine);
         let fell_asleep = orders.asleep.difference(&self.orders.asleep);

@@ -1,6 +1,9 @@
 //! Which machines may be woken now. A machine whose time off is over waits here until every feed on
 //! its path has measured room for it; then the permit names it. Until the meters show what it draws,
-//! its power is kept for it.
+//! its power is kept for it. A newcomer, which gets work for the first time or after a long time,
+//! waits in the same way; then it joins the permitted set.
+
+mod newcomers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use directive::{FeedId, MachineId, Watts};
 use jiff::Timestamp;
+
+pub(super) use newcomers::Recording;
 
 use super::load::IN_BAND;
 use super::{Core, Withheld};
@@ -47,6 +52,8 @@ struct Raise {
     /// Whether it was only starved of work: then it may draw its full power all the time, and needs
     /// no more room than that its feeds are not full.
     is_starved: bool,
+    /// If it is a newcomer: the number of its group.
+    newcomer: Option<usize>,
     /// When it was released.
     since: Timestamp,
     /// Since when the permit has named it.
@@ -68,6 +75,11 @@ const KEPT: Duration = Duration::from_mins(5);
 impl Raise {
     fn is_booked(&self, now: Instant) -> bool {
         self.booked.is_some_and(|until| now < until)
+    }
+
+    /// Whether it is a newcomer that has no room yet.
+    fn waits_to_join(&self) -> bool {
+        self.newcomer.is_some() && self.granted.is_none() && self.back.is_none()
     }
 
     /// Whether what it draws is in the meters for certain.
@@ -157,6 +169,8 @@ impl Raises {
         now: Instant,
     ) -> impl Iterator<Item = (FeedNumber, Watts)> {
         let raises = self.machines.values();
+        // A newcomer that has no room yet is not counted as load.
+        let raises = raises.filter(|raise| !raise.waits_to_join());
         raises.filter(move |raise| !raise.is_settled(policy, now)).map(|one| (one.feed, one.watts))
     }
 }
@@ -181,6 +195,7 @@ impl Core {
             watts,
             restores_within,
             is_starved,
+            newcomer: None,
             since,
             granted: None,
             booked: None,
@@ -192,8 +207,15 @@ impl Core {
     /// Applies a new policy, in which groups and feeds may have other numbers and figures.
     pub(super) fn regroup_raises(&mut self) {
         let mut machines = std::mem::take(&mut self.raises.machines);
+        machines.retain(|machine, raise| {
+            raise.newcomer.is_none() || self.inventory.group(&self.policy, machine).is_some()
+        });
         for (machine, raise) in &mut machines {
-            let now = self.raise_of(machine, raise.since);
+            let now = match raise.newcomer {
+                Some(_) => self.raise_of_newcomer(machine, raise.since),
+                None => self.raise_of(machine, raise.since),
+            };
+            raise.newcomer = now.newcomer;
             (raise.feed, raise.watts) = (now.feed, now.watts);
             (raise.restores_within, raise.is_starved) = (now.restores_within, now.is_starved);
         }
@@ -224,14 +246,32 @@ impl Core {
     pub(super) fn see_raises(&mut self, now: Instant) {
         let mut machines = std::mem::take(&mut self.raises.machines);
         let (settle, unused) = (self.policy.dispatch.settle, self.policy.failsafe.permit_every);
+        let mut unused_places = Vec::new();
         machines.retain(|machine, raise| {
-            let sleeps = self.inventory.sleeps(machine);
-            if self.inventory.draws(machine) {
+            let is_newcomer = raise.newcomer.is_some();
+            // The device of a newcomer is awake all the time.
+            let sleeps = !is_newcomer && self.inventory.sleeps(machine);
+            let draws = if is_newcomer {
+                self.inventory.works(machine)
+            } else {
+                self.inventory.draws(machine)
+            };
+            if draws {
                 raise.back.get_or_insert(now);
             } else if sleeps {
                 raise.back = None;
             }
             let Some(back) = raise.back else {
+                if is_newcomer {
+                    // It stays in the permitted set only if it takes the work that it may have.
+                    if raise.granted.is_none() {
+                        return self.inventory.is_newcomer(machine);
+                    }
+                    if !raise.is_booked(now) {
+                        unused_places.push(machine.clone());
+                    }
+                    return raise.is_booked(now);
+                }
                 // It was not woken in this time, so that it may be woken much later.
                 raise.granted =
                     raise.granted.filter(|at| now.saturating_duration_since(*at) < unused);
@@ -243,6 +283,7 @@ impl Core {
             now.saturating_duration_since(back) < kept
         });
         self.raises.machines = machines;
+        unused_places.iter().for_each(|machine| self.inventory.take_back(machine));
         let due = self
             .raises
             .looked_for_strays
@@ -259,6 +300,7 @@ impl Core {
     /// Decides which machines may be woken now. Returns whether that changed, and the first reason
     /// why a machine must wait.
     pub(super) fn grant(&mut self, wall: Timestamp, now: Instant) -> (bool, Option<Withheld>) {
+        self.take_up_newcomers();
         if self.raises.machines.is_empty() {
             let is_changed = !self.raises.granted.is_empty();
             self.raises.granted = Arc::default();
@@ -279,11 +321,13 @@ impl Core {
             key(x).cmp(&key(y)).then_with(|| a.cmp(b))
         });
         let mut waits = None;
+        let mut by_figures = None;
         let mut granted = BTreeSet::new();
         for (machine, raise) in order {
             let path = feeds.path(raise.feed);
             // A device that was not read since the start may be in any state.
-            if self.is_young(now)
+            if raise.newcomer.is_none()
+                && self.is_young(now)
                 && !self.inventory.sleeps(machine)
                 && !self.inventory.draws(machine)
             {
@@ -310,11 +354,15 @@ impl Core {
                 (true, false) | (false, true) => Watts::ZERO,
                 (false, false) => raise.watts,
             };
-            let no_room = path.iter().find_map(|&feed| match &room[feed] {
+            let mut no_room = path.iter().find_map(|&feed| match &room[feed] {
                 Ok(room) if *room >= needs => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
                 Err(why) => Some(why.clone()),
             });
+            if let Some(group) = raise.newcomer.filter(|_| !is_booked && no_room.is_none()) {
+                let by_figures = by_figures.get_or_insert_with(|| self.room_by_figures(wall));
+                no_room = by_figures.lacks(feeds, group, path, raise.watts);
+            }
             if let Some(why) = no_room {
                 raise.granted = None;
                 waits.get_or_insert(why);
@@ -325,6 +373,9 @@ impl Core {
                     continue;
                 }
                 take(&mut room, path, raise.watts);
+                if let (Some(group), Some(by_figures)) = (raise.newcomer, &mut by_figures) {
+                    by_figures.take(group, path, raise.watts);
+                }
                 let lives = self.policy.failsafe.permit_ttl + raise.restores_within;
                 raise.booked = Some(now + lives + self.policy.dispatch.settle);
                 raise.turns = raise.turns.saturating_add(1);
@@ -334,6 +385,7 @@ impl Core {
         }
         self.raises.lately.extend(ramp.new);
         self.raises.machines = machines;
+        self.permit_granted(&granted);
         let is_changed = granted != *self.raises.granted;
         if is_changed {
             self.raises.granted = Arc::new(granted);

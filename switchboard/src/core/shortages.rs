@@ -27,6 +27,8 @@ pub enum Notice {
     /// These machines of no group wait for work: the first ones, or twice as many as before, or none
     /// any more.
     Unassigned(Named),
+    /// Machines that wait for room before they get work.
+    Newcomers(Named),
     /// A driver answers nothing.
     DriverDown(DriverDownView),
     /// A driver that was down since then answers again.
@@ -46,6 +48,27 @@ pub(super) struct Shortages {
 const NEWS: (i64, Watts) = (20, Watts(1000));
 /// How often it is logged at most that sessions of no group wait.
 const TELL_EVERY: Duration = Duration::from_mins(1);
+
+/// How many machines were logged last, and when that was.
+#[derive(Debug, Default)]
+pub(super) struct Told(u32, Option<Instant>);
+
+impl Told {
+    /// Whether `count` is to be logged now. Then it counts as logged.
+    fn is_news(&mut self, count: u32, now: Instant) -> bool {
+        let Self(told, since) = *self;
+        let is_news = match (told, count) {
+            (0, 0) => false,
+            (0, _) | (_, 0) => true,
+            _ => count >= told.saturating_mul(2),
+        };
+        if !is_news || since.is_some_and(|at| now.saturating_duration_since(at) < TELL_EVERY) {
+            return false;
+        }
+        *self = Self(count, Some(now));
+        true
+    }
+}
 
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
@@ -114,25 +137,20 @@ impl Core {
         }
     }
 
-    /// Logs that machines which no group claims wait for work. Anybody can open sessions, so that this
-    /// is said once a minute at most, and again only for twice as many.
-    pub(super) fn tell_unassigned(&mut self, now: Instant, outputs: &mut Outputs) {
+    /// Logs that machines wait for work: those that no group claims, and newcomers. Anybody can open
+    /// sessions, so that each is said once a minute at most, and again only for twice as many.
+    pub(super) fn tell_waiting(&mut self, now: Instant, outputs: &mut Outputs) {
         let waiting = self.inventory.last_fleet().population.waiting;
-        let (told, since) = self.told_waiting;
-        let is_news = match (told, waiting) {
-            (0, 0) => false,
-            (0, _) | (_, 0) => true,
-            _ => waiting >= told.saturating_mul(2),
-        };
-        if !is_news || since.is_some_and(|at| now.saturating_duration_since(at) < TELL_EVERY) {
-            return;
+        if self.waiting_told.is_news(waiting, now) {
+            let mut machines = if waiting > 0 { self.inventory.waiting() } else { Vec::new() };
+            machines.sort_unstable();
+            outputs.notices.push(Notice::Unassigned(machines.iter().collect()));
         }
-        self.told_waiting = (waiting, Some(now));
-        let mut machines = if waiting > 0 { self.inventory.waiting() } else { Vec::new() };
-        machines.sort_unstable();
-        let mut named = Named::default();
-        machines.iter().for_each(|machine| named.add(machine));
-        outputs.notices.push(Notice::Unassigned(named));
+        let newcomers = self.inventory.newcomers();
+        let count = u32::try_from(newcomers.len()).unwrap_or(u32::MAX);
+        if self.newcomers_told.is_news(count, now) {
+            outputs.notices.push(Notice::Newcomers(newcomers.iter().collect()));
+        }
     }
 
     pub(super) fn shortage_of(&self, lease: &LeaseId) -> Option<&Shortage> {

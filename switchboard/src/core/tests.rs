@@ -3,6 +3,7 @@
 mod amendments;
 mod doubts;
 mod drivers;
+mod newcomers;
 mod off;
 mod phases;
 mod renewals;
@@ -11,8 +12,8 @@ mod sleepers;
 mod world;
 
 use directive::{
-    Action, AsleepBy, DeviceState, MachineReport, Means, MeterReport, MetersReport, Receiver,
-    ReportSender, Serving, SessionReport, Watts,
+    Action, AsleepBy, DeviceState, MachineReport, Means, MeterReport, MetersReport, Permitted,
+    Receiver, ReportSender, Serving, SessionReport, Watts,
 };
 use rand::prelude::*;
 use serde_json::json;

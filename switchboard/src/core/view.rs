@@ -17,8 +17,9 @@ use crate::plausible::MeterState;
 use crate::view::{
     API_VERSION, AdmissionAnswer, BreachView, DoubtedMeter, FeedGuardView, FeedMeterView, FeedView,
     FeedsAnswer, GroupView, HeadAnswer, LeaseAnswer, LeaseView, LedgerView, LineView,
-    MachineCounts, MachinesAnswer, PlanBody, PlanView, StatusView, UnassignedView,
+    MachineCounts, MachinesAnswer, NewcomersView, PlanBody, PlanView, StatusView, UnassignedView,
 };
+use crate::words::Named;
 
 impl Core {
     pub(super) fn lease_view(&self, id: &LeaseId) -> Option<LeaseView> {
@@ -218,10 +219,16 @@ impl Core {
                 feed: facility.feeds()[facility.unassigned_feed()].id.clone(),
                 counted: times(facility.unassigned(), self.fleet.population.unassigned),
             },
+            newcomers: self.newcomers_view(),
             asleep_not_by_us: self.sleepers.not_by_us().clone(),
             asleep_out_of_reach: self.sleepers.out_of_reach().clone(),
             drivers_down: self.drivers.down(),
         }
+    }
+
+    fn newcomers_view(&self) -> NewcomersView {
+        let Named { count, examples } = self.inventory.newcomers().iter().collect();
+        NewcomersView { waiting: count, examples }
     }
 
     fn group_views(&self) -> Vec<GroupView> {

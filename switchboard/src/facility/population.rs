@@ -19,6 +19,9 @@ pub struct Population {
     pub unassigned: u32,
     /// Machines that no group claims and that get no work. They are no load.
     pub waiting: u32,
+    /// Machines that a group claims, that no device reaches, and that get no work until there is
+    /// room for them. They are no load.
+    pub newcomers: u32,
     /// By how much more the meters show at each feed than the figures of the policy say; less if
     /// negative. Empty if no meter was read.
     pub corrections: PerFeed<Watts>,

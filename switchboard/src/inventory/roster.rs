@@ -36,6 +36,8 @@ pub(super) enum Counted {
     Unassigned,
     /// No group claims it, and it gets no work.
     Waiting,
+    /// A group claims it, it has no device, and it gets no work until there is room for it.
+    Newcomer,
 }
 
 impl Roster {
@@ -51,7 +53,8 @@ impl Roster {
             return Vec::new();
         }
         let mut first: BTreeSet<&MachineId> = BTreeSet::new();
-        let is_unassigned = |counted: &Counted| !matches!(counted, Counted::Group(_));
+        let is_unassigned =
+            |counted: &Counted| matches!(counted, Counted::Unassigned | Counted::Waiting);
         for (machine, _) in self.counted.iter().filter(|(_, counted)| is_unassigned(counted)) {
             first.insert(machine);
             if first.len() > limit {
@@ -67,6 +70,11 @@ impl Roster {
             (*counted == Counted::Waiting).then(|| machine.clone())
         };
         self.counted.iter().filter_map(waits).collect()
+    }
+
+    /// Has all machines looked at again.
+    pub(super) fn look_at_all(&mut self) {
+        self.is_stale = true;
     }
 
     /// Has everything looked at again, because the groups have changed.
@@ -87,6 +95,13 @@ impl Inventory {
         now: Instant,
     ) -> Option<&Fleet> {
         let mut roster = std::mem::take(&mut self.roster);
+        if roster.must_look_at_all(policy) {
+            let all: Vec<MachineId> =
+                self.endpoints.values().flat_map(super::Endpoint::machines).cloned().collect();
+            self.see_present(policy, held, all.iter(), now);
+        } else {
+            self.see_present(policy, held, roster.changed.iter(), now);
+        }
         let is_changed = self.bring_up_to_date(&mut roster, policy, held, states, (wall, now));
         self.roster = roster;
         is_changed.then_some(&self.roster.fleet)
@@ -108,9 +123,7 @@ impl Inventory {
     ) -> bool {
         let settled =
             self.since.is_some_and(|since| now.saturating_duration_since(since) > FORGOTTEN);
-        let groups = policy.facility.groups().len();
-        let all =
-            roster.is_stale || settled != roster.was_settled || roster.fleet.groups.len() != groups;
+        let all = roster.must_look_at_all(policy) || settled != roster.was_settled;
         (roster.is_stale, roster.was_settled) = (false, settled);
         if all {
             let fleet = self.fleet(policy, held, wall, now);
@@ -155,8 +168,8 @@ impl Inventory {
             roster.fleet.population.add(policy, after, 1);
         }
         // Who waits is no load: whoever opens and closes sessions causes no plan.
-        let is_load =
-            |counted: Option<Counted>| counted.is_some_and(|counted| counted != Counted::Waiting);
+        let waits = |counted| matches!(counted, Counted::Waiting | Counted::Newcomer);
+        let is_load = |counted: Option<Counted>| counted.is_some_and(|counted| !waits(counted));
         is_load(before) || is_load(after)
     }
 
@@ -181,6 +194,9 @@ impl Inventory {
         settled: bool,
     ) -> Option<Known> {
         let device = self.device(machine);
+        if device.is_none() && self.is_newcomer(machine) {
+            return None;
+        }
         let is_named = device.is_some() || self.sessions(machine).next().is_some();
         let is_awaited = settled && state.is_none() && held.off.contains_key(machine);
         if !is_named && !is_awaited {
@@ -196,6 +212,10 @@ impl Inventory {
 }
 
 impl Roster {
+    fn must_look_at_all(&self, policy: &Policy) -> bool {
+        self.is_stale || self.fleet.groups.len() != policy.facility.groups().len()
+    }
+
     /// Lists `machine` in `group` as `known`, or takes it off the list. Returns whether that changed
     /// anything.
     fn list(&mut self, machine: &MachineId, group: Option<usize>, known: Option<Known>) -> bool {
@@ -232,6 +252,10 @@ impl Population {
             }
             Counted::Waiting => {
                 self.waiting = self.waiting.saturating_add_signed(machines);
+                return;
+            }
+            Counted::Newcomer => {
+                self.newcomers = self.newcomers.saturating_add_signed(machines);
                 return;
             }
         };

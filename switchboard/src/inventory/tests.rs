@@ -8,6 +8,7 @@ use crate::feed_sums::FeedSums;
 use crate::fixture::{at, lease, origin, policy};
 use crate::lease::Lease;
 
+mod permitted;
 mod roster;
 
 fn meter(id: &str, watts: Option<i64>, taken: i64) -> MeterReport {

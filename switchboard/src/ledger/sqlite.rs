@@ -16,7 +16,7 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// the events `sleepers`, `adopted` and `meters_judged`. 4 has leases that are made ready only when the one that they
 /// follow ends, which a program that knows only schema 3 would overlook, and the event
 /// `lease_amended`. 5 has the cause of each period in a decision, where a program that knows only
-/// schema 4 looks for a lease.
+/// schema 4 looks for a lease, and the event `permitted`.
 const SCHEMA: i64 = 5;
 
 const CREATE: &str = "

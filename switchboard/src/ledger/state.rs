@@ -82,6 +82,8 @@ pub struct LedgerState {
     pub sleepers: BTreeMap<MachineId, Sleeper>,
     /// The meters that were found to be implausible and not believed again since, with when.
     pub meters: BTreeMap<FeedId, (MeterChange, Timestamp)>,
+    /// The machines that may have work without a permit; `None` if that was never recorded.
+    pub permitted: Option<BTreeSet<MachineId>>,
     keys: BTreeMap<String, (LeaseId, String)>,
 }
 
@@ -201,6 +203,11 @@ impl LedgerState {
                 }
             }
             Event::Adopted { machines, .. } => self.note_sleepers(machines, AsleepBy::Us, at),
+            Event::Permitted { added, removed } => {
+                let permitted = self.permitted.get_or_insert_default();
+                permitted.retain(|machine| !removed.contains(machine));
+                permitted.extend(added.iter().cloned());
+            }
             Event::PolicyLoaded { digest, .. } => self.policy = Some(digest.clone()),
             Event::MetersJudged { meters } => {
                 for change in meters {

@@ -407,3 +407,19 @@ fn a_ledger_of_the_first_format_is_verified_and_taken_up() {
     assert_eq!((standing.lease.gross.0, standing.breaches[0].missing.0), (20_000, 40));
     assert_eq!((state.epoch, state.selection.off.len()), (2, 1));
 }
+
+#[test]
+fn the_permitted_set_is_the_sum_of_its_changes() {
+    let permitted = |added: &[&str], removed: &[&str]| Event::Permitted {
+        added: added.iter().map(|name| MachineId::from(*name)).collect(),
+        removed: removed.iter().map(|name| MachineId::from(*name)).collect(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(0)).unwrap();
+    assert_eq!(state.permitted, None, "never recorded");
+    let entries = [permitted(&["a", "b"], &[]), permitted(&["c"], &["a"])];
+    ledger.append(&entries.map(|event| Entry { at: at(1), event })).unwrap();
+    drop(ledger);
+    let (_, state) = SqliteLedger::open(&file(&dir), at(2)).unwrap();
+    assert_eq!(state.permitted, Some(["b".into(), "c".into()].into()));
+}

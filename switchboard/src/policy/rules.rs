@@ -24,6 +24,25 @@ pub struct Policy {
     pub failsafe: Failsafe,
     /// What sessions get that no group claims, if there are groups.
     pub unassigned: Unassigned,
+    pub newcomers: Newcomers,
+}
+
+/// What a machine gets that connects and is not in the permitted set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newcomers {
+    /// Whether it waits until there is room for it; else it gets work at once.
+    pub wait: bool,
+    /// At the first start of all: for how long every machine that connects is taken over as it is.
+    pub take_over: Duration,
+    /// A machine of which nothing was seen for this long, and for twice the `restore_p95` of its
+    /// group, is not in the set any more.
+    pub away_after: Duration,
+}
+
+impl Default for Newcomers {
+    fn default() -> Self {
+        Self { wait: true, take_over: Duration::from_mins(2), away_after: Duration::from_mins(10) }
+    }
 }
 
 /// What a session gets that no group claims.
@@ -41,6 +60,13 @@ impl Policy {
     #[must_use]
     pub fn serves_unassigned(&self) -> bool {
         self.unassigned == Unassigned::Count || self.facility.groups().is_empty()
+    }
+
+    /// Whether a machine that is not in the permitted set waits for room. A policy without any group
+    /// limits nobody.
+    #[must_use]
+    pub fn newcomers_wait(&self) -> bool {
+        self.newcomers.wait && !self.facility.groups().is_empty()
     }
 
     /// The machines to which proxies give work.

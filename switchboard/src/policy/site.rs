@@ -1,11 +1,13 @@
 //! `[site]`: the site's name and time zone, and how sessions are counted that no group claims.
 
+use std::time::Duration;
+
 use daemon::settings::{Document, Section};
 use directive::{FeedId, Watts};
 use jiff::tz::TimeZone;
 
 use super::names::reference;
-use super::rules::Unassigned;
+use super::rules::{Newcomers, Unassigned};
 use super::{power, timezone};
 
 pub(super) struct Site {
@@ -14,6 +16,7 @@ pub(super) struct Site {
     pub(super) unassigned: Watts,
     pub(super) unassigned_feed: FeedId,
     pub(super) unassigned_sessions: Unassigned,
+    pub(super) newcomers: Newcomers,
 }
 
 /// Reads the section. Sessions that no group claims count at `root_feed` unless it says otherwise.
@@ -40,6 +43,7 @@ pub(super) fn read(
         reference(document, &section, "unassigned_feed", "feed", feed_names).map(FeedId::from);
     let choices = [("park", Unassigned::Park), ("count", Unassigned::Count)];
     let unassigned_sessions = section.choice_or("unassigned", &choices, Unassigned::Park);
+    let newcomers = newcomers(&section);
     section.finish();
     Some(Site {
         name: name?,
@@ -47,8 +51,25 @@ pub(super) fn read(
         unassigned,
         unassigned_feed: feed.or(root_feed)?,
         unassigned_sessions,
+        newcomers,
     })
 }
+
+fn newcomers(section: &Section<'_>) -> Newcomers {
+    let default = Newcomers::default();
+    let choices = [("wait", true), ("serve", false)];
+    Newcomers {
+        wait: section.choice_or("newcomers", &choices, default.wait),
+        take_over: section.duration_or("take_over", Duration::ZERO..=DAY, default.take_over),
+        away_after: section.duration_or(
+            "away_after",
+            Duration::from_secs(10)..=DAY,
+            default.away_after,
+        ),
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// The power of one current air-cooled machine.
 const UNASSIGNED: Watts = Watts(3500);

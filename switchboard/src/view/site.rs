@@ -55,6 +55,8 @@ pub struct StatusView {
     pub machine_counts: MachineCounts,
     pub groups: Vec<GroupView>,
     pub unassigned: UnassignedView,
+    #[serde(default)]
+    pub newcomers: NewcomersView,
     /// Machines that sleep, that nobody wants asleep, and that somebody else put to sleep: they are
     /// not woken before a person has them adopted.
     #[serde(default)]
@@ -166,6 +168,14 @@ pub struct UnassignedView {
     pub feed: FeedId,
     #[serde(flatten, with = "power::counted")]
     pub counted: Watts,
+}
+
+/// Machines of groups that connected and wait for room before they get work.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewcomersView {
+    pub waiting: u32,
+    /// The names of at most three of them.
+    pub examples: Vec<MachineId>,
 }
 
 /// A proxy or an agent, by its newest report.

@@ -237,6 +237,7 @@ fn status() -> StatusView {
             feed: "xfmr-a".into(),
             machine_counts: counts,
         }],
+        newcomers: NewcomersView { waiting: 1, examples: vec!["a21-0117".into()] },
         unassigned: UnassignedView {
             waiting: 0,
             count: 4,

@@ -8,7 +8,7 @@ use switchboard::commitment::Phase;
 use switchboard::plausible::MeterState;
 use switchboard::view::{
     DoubtedMeter, DriverDownView, FeedGuardView, FeedMeterView, FeedView, FileNotice, GroupView,
-    LedgerView, ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
+    LedgerView, NewcomersView, ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -82,6 +82,7 @@ fn site() -> StatusView {
             group("s21-b", "xfmr-b", [2400, 2400, 2390, 10, 0]),
             group("hosted-acme-with-a-very-long-name-indeed", "xfmr-b", [1200, 1150, 1120, 30, 0]),
         ],
+        newcomers: NewcomersView::default(),
         unassigned: UnassignedView {
             waiting: 0,
             count: 0,
@@ -215,6 +216,8 @@ fn what_needs_attention_comes_first() {
     });
     site.raises_withheld = Some("the meter of feed xfmr-b is silent".into());
     site.ledger.failure = Some("the disk is full".into());
+    site.newcomers =
+        NewcomersView { waiting: 2, examples: vec!["a21-0117".into(), "a21-0118".into()] };
     site.unassigned = UnassignedView {
         waiting: 0,
         count: 41,

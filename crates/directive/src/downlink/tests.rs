@@ -41,6 +41,7 @@ fn downlink() -> Downlink {
         )),
         resync: 2,
         claims: Some(Arc::new(["acme.*", "rig"].into_iter().collect())),
+        permitted: Some(Permitted::Only(Arc::new(["acme.rig-1".into(), "rig".into()].into()))),
         guard: Some(Arc::new(crate::guard::tests::table())),
     }
 }
@@ -64,5 +65,15 @@ fn a_permit_that_is_not_understood_is_none_and_the_rest_counts() {
         json["permit"] = permit.clone();
         let read: Downlink = serde_json::from_value(json).unwrap();
         assert_eq!(read, Downlink { permit: None, ..downlink() }, "{permit}");
+    }
+}
+
+#[test]
+fn a_permitted_set_that_is_not_understood_is_none_and_the_rest_counts() {
+    for set in [json!({"only": ["a"], "until": 7}), json!("nobody"), Value::Null] {
+        let mut json = serde_json::to_value(downlink()).unwrap();
+        json["permitted"] = set.clone();
+        let read: Downlink = serde_json::from_value(json).unwrap();
+        assert_eq!(read, Downlink { permitted: None, ..downlink() }, "{set}");
     }
 }

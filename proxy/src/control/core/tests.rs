@@ -1,4 +1,4 @@
-use directive::{Action, Means, Permit, Standing, Step};
+use directive::{Action, Means, Permit, Permitted, Standing, Step};
 
 use super::*;
 use crate::log_limit::tests::Log;
@@ -167,6 +167,35 @@ fn a_session_that_no_group_claims_gets_no_work_also_after_a_restart() {
     assert_eq!(serve(&next, "stranger"), Serve::Work);
 }
 
+/// The permitted set outlasts a restart, too.
+#[test]
+fn a_machine_that_is_not_permitted_gets_no_work_also_after_a_restart() {
+    let (mut first, now) = (core(None, true), daemon::clock::now());
+    let only = |names: &[&str]| {
+        let machines = names.iter().map(|name| MachineId::from(*name)).collect();
+        Some(Permitted::Only(Arc::new(machines)))
+    };
+    let held = timeline(&[(at(0), Action::Run)]);
+    first.hear(Downlink { permitted: only(&["rig"]), ..downlink(&held, None) }, now);
+    first.turn(at(0), now, |_| true);
+    let saved = writes(&mut first).pop().expect("it is written");
+    assert_eq!(saved.permitted, only(&["rig"]));
+    let mut next = core(Some(saved), true);
+    let serve = |core: &ControlCore, machine: &str| core.orders().serve(&machine.into(), false);
+    assert_eq!((serve(&next, "rig"), serve(&next, "new")), (Serve::Work, Serve::Park));
+    // Another copy of the same set changes nothing, and neither does a downlink without one.
+    for permitted in [only(&["rig"]), None] {
+        next.hear(Downlink { permitted, ..downlink(&held, None) }, now);
+        next.turn(at(1), now, |_| true);
+        assert!(writes(&mut next).is_empty());
+        assert_eq!(serve(&next, "new"), Serve::Park);
+    }
+    next.hear(Downlink { permitted: only(&["new"]), ..downlink(&held, None) }, now);
+    next.turn(at(2), now, |_| true);
+    assert_eq!((serve(&next, "rig"), serve(&next, "new")), (Serve::Park, Serve::Work));
+    assert_eq!(next.orders().serve(&"rig".into(), true), Serve::Work, "it has what it has");
+}
+
 #[test]
 fn machines_that_a_former_life_took_off_are_off_from_the_start() {
     let standing = Standing { action: Action::Drain, means: Means::Starve };
@@ -175,6 +204,7 @@ fn machines_that_a_former_life_took_off_are_off_from_the_start() {
         applied: [("rig".into(), standing)].into(),
         seen: None,
         claims: None,
+        permitted: None,
     };
     let core = core(Some(saved), false);
     assert_eq!(core.orders().serve(&"rig".into(), true), Serve::Park);

@@ -118,10 +118,23 @@ pub(super) struct World {
     /// The shortages that the core wanted logged.
     pub(super) notices: Vec<Notice>,
     pub(super) rises_allowed: bool,
+    /// The permitted set that receivers heard last.
+    pub(super) permitted: Option<Permitted>,
+    /// Machines that connect besides those that the world began with. No device reaches them.
+    pub(super) visitors: Vec<Visitor>,
     /// By how many seconds the switchboard's wall clock is wrong.
     pub(super) wall_off: i64,
     /// By how many seconds the receivers' wall clocks are wrong.
     pub(super) receivers_off: i64,
+}
+
+/// A machine that works, and then draws `watts`, from when it is permitted to.
+#[derive(Debug)]
+pub(super) struct Visitor {
+    pub(super) id: MachineId,
+    pub(super) feed: &'static str,
+    pub(super) watts: Watts,
+    pub(super) works: bool,
 }
 
 impl World {
@@ -191,6 +204,8 @@ impl World {
             answers: BTreeMap::new(),
             notices: Vec::new(),
             rises_allowed: true,
+            permitted: None,
+            visitors: Vec::new(),
             wall_off: 0,
             receivers_off: 0,
         };
@@ -254,6 +269,7 @@ impl World {
 
     pub(super) fn perform(&mut self, outputs: Outputs) {
         self.guard = outputs.guard.or(self.guard.take());
+        self.permitted = outputs.permitted.or(self.permitted.take());
         self.owned = outputs.owned.unwrap_or_else(|| self.owned.clone());
         self.told_owned += u32::from(outputs.tells_owned);
         if let Some(timeline) = outputs.timeline {
@@ -436,6 +452,7 @@ impl World {
         let below = self.machines.iter().filter(|machine| feed == "root" || machine.feed == feed);
         Watts(house)
             + below.map(|machine| Watts(if machine.draws { 3000 } else { 30 })).sum()
+            + self.visitors_draw(feed)
             + self.active(feed)
     }
 
@@ -512,8 +529,23 @@ impl World {
             last_share_at: machine.last_share.map(at),
             still_hashing: 0,
         };
+        for visitor in &mut self.visitors {
+            // One that works works on.
+            visitor.works |=
+                self.permitted.as_ref().is_none_or(|permitted| permitted.permits(&visitor.id));
+        }
+        let visit = |visitor: &Visitor| SessionReport {
+            machine: visitor.id.clone(),
+            sessions: 1,
+            serving: if visitor.works { Serving::Working } else { Serving::Parked },
+            shares: 0,
+            work: 0.0,
+            last_share_at: None,
+            still_hashing: 0,
+        };
+        let sessions = self.machines.iter().filter(|_| !self.devices_silent).map(session);
         let sessions: Vec<SessionReport> =
-            self.machines.iter().filter(|_| !self.devices_silent).map(session).collect();
+            sessions.chain(self.visitors.iter().map(visit)).collect();
         let number = self.agent.number();
         let seen = machines.iter().map(MachineReport::seen);
         let machines = Report::Machines(self.agent_reports.report(seen, stamp, number));
@@ -526,6 +558,23 @@ impl World {
         self.input(Input::Report(AGENT.into(), meters));
         self.input(Input::Report(AGENT.into(), machines));
         self.input(Input::Report(PROXY.into(), sessions));
+    }
+
+    fn visitors_draw(&self, feed: &str) -> Watts {
+        let here = |visitor: &&Visitor| feed == "root" || visitor.feed == feed;
+        let working = self.visitors.iter().filter(here).filter(|visitor| visitor.works);
+        working.map(|visitor| visitor.watts).sum()
+    }
+
+    /// The names of the visitors that work.
+    pub(super) fn working_visitors(&self) -> Vec<&str> {
+        let working = self.visitors.iter().filter(|visitor| visitor.works);
+        working.map(|visitor| visitor.id.as_str()).collect()
+    }
+
+    pub(super) fn visit(&mut self, name: &str, feed: &'static str, watts: i64) {
+        let (id, watts) = (name.into(), Watts(watts));
+        self.visitors.push(Visitor { id, feed, watts, works: false });
     }
 
     pub(super) fn check(&self) {
@@ -566,6 +615,7 @@ impl World {
             );
             assert_eq!(replayed.selection, self.core.state.selection);
             assert_eq!(replayed.sleepers, self.core.state.sleepers);
+            assert_eq!(replayed.permitted, self.core.state.permitted);
         }
     }
 

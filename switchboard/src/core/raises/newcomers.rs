@@ -1,0 +1,180 @@
+//! Newcomers: machines that connect and are not in the permitted set. They wait without work for
+//! room that is measured where there is a meter, and that the plan has. Sessions alone, whatever their
+//! names, take no power from machines that mine.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use directive::{MachineId, Watts};
+use jiff::Timestamp;
+
+use super::super::{Core, Outputs, Withheld};
+use super::Raise;
+use crate::facility::{FeedNumber, Feeds, Group, PerFeed};
+use crate::lease::later;
+use crate::ledger::Event;
+
+/// The maximum number of newcomers that are considered at once. Others follow when these have work
+/// or are gone.
+const CONSIDERED: usize = 1024;
+/// The shortest time between two entries of the permitted set in the ledger.
+const RECORD_EVERY: Duration = Duration::from_secs(10);
+
+/// What is told and recorded of the permitted set.
+#[derive(Debug, Default)]
+pub(in super::super) struct Recording {
+    /// Whether something may not be in the ledger.
+    is_due: bool,
+    at: Option<Instant>,
+    /// Whether the set of the former process was taken over.
+    has_begun: bool,
+}
+
+/// The room that the plan's load leaves: the figures of the policy, corrected by what meters show. A
+/// newcomer counts as load as soon as it has work, so that machines would go for it if the plan had no
+/// room.
+pub(super) struct RoomByFigures {
+    room: PerFeed<Watts>,
+    /// By group: how many more machines the policy declares than are counted. These are in the
+    /// figures already.
+    declared: Vec<u32>,
+}
+
+impl RoomByFigures {
+    /// Why there is no room for one more machine of `group`, if there is none.
+    pub(super) fn lacks(
+        &self,
+        feeds: &Feeds,
+        group: usize,
+        path: &[FeedNumber],
+        watts: Watts,
+    ) -> Option<Withheld> {
+        if self.declared[group] > 0 {
+            return None;
+        }
+        let full = path.iter().find(|feed| self.room[**feed] < watts);
+        full.map(|feed| Withheld::NoRoom(feeds[*feed].id.clone()))
+    }
+
+    pub(super) fn take(&mut self, group: usize, path: &[FeedNumber], watts: Watts) {
+        if self.declared[group] > 0 {
+            self.declared[group] -= 1;
+            return;
+        }
+        for &feed in path {
+            self.room[feed] = self.room[feed] - watts;
+        }
+    }
+}
+
+impl Core {
+    /// Decides whether newcomers wait, and tells receivers and the ledger how the permitted set has
+    /// changed.
+    pub(in super::super) fn tell_permitted(
+        &mut self,
+        wall: Timestamp,
+        now: Instant,
+        outputs: &mut Outputs,
+    ) {
+        if let Some(permitted) = self.inventory.changed_permitted() {
+            outputs.permitted = Some(permitted);
+            self.recording.is_due = true;
+        }
+        let since = self.recording.at.map(|at| now.saturating_duration_since(at));
+        if !self.recording.is_due
+            || !self.inventory.limits_newcomers()
+            || since.is_some_and(|since| since < RECORD_EVERY)
+        {
+            return;
+        }
+        let none = BTreeSet::new();
+        let recorded = self.state.permitted.as_ref().unwrap_or(&none);
+        let permitted = self.inventory.permitted();
+        let added: BTreeSet<MachineId> = permitted.difference(recorded).cloned().collect();
+        let removed: BTreeSet<MachineId> = recorded.difference(permitted).cloned().collect();
+        if added.is_empty() && removed.is_empty() && self.state.permitted.is_some() {
+            self.recording.is_due = false;
+            return;
+        }
+        // An entry may be lost on its way to the ledger, so that this is looked at again.
+        self.recording.at = Some(now);
+        self.note(Event::Permitted { added, removed }, wall);
+    }
+
+    /// Continues with the recorded set, and decides whether newcomers must wait now. For some time after the first start of all, they are taken over.
+    pub(in super::super) fn see_take_over(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.recording.has_begun, true)
+            && let Some(machines) = &self.state.permitted
+        {
+            self.inventory.restore_permitted(machines, now);
+        }
+        let newcomers = self.policy.newcomers;
+        let is_taking_over = self.state.permitted.is_none()
+            && self
+                .inventory
+                .sessions_since()
+                .is_none_or(|since| now.saturating_duration_since(since) < newcomers.take_over);
+        let limits = self.policy.newcomers_wait() && !is_taking_over;
+        self.inventory.limit_newcomers(limits);
+    }
+
+    pub(super) fn raise_of_newcomer(&self, machine: &MachineId, since: Timestamp) -> Raise {
+        let group = self.inventory.group(&self.policy, machine);
+        let mut raise = self.raise_of(machine, since);
+        if let Some(group) = group {
+            let group = &self.policy.facility.groups()[group];
+            // Nobody knows what it draws before it has work.
+            raise.watts = group.watts;
+        }
+        Raise { newcomer: group, is_starved: false, ..raise }
+    }
+
+    /// Has newcomers that are not waiting yet wait for their turns.
+    pub(super) fn take_up_newcomers(&mut self) {
+        let waits = |machine: &&MachineId| {
+            !self.raises.machines.contains_key(*machine)
+                && !self.selection.off.contains_key(*machine)
+        };
+        let newcomers = self.inventory.newcomers().iter().take(CONSIDERED);
+        let new: Vec<MachineId> = newcomers.filter(waits).cloned().collect();
+        for machine in new {
+            let raise = self.raise_of_newcomer(&machine, self.schedule);
+            self.raises.machines.insert(machine, raise);
+        }
+    }
+
+    /// Permits work to all machines that may be raised, and takes back what was permitted to newcomers
+    /// that may not any more.
+    pub(super) fn permit_granted(&mut self, granted: &BTreeSet<MachineId>) {
+        for machine in granted {
+            self.inventory.permit(machine);
+        }
+        let lost = |(machine, raise): (&MachineId, &Raise)| {
+            let is_lost = raise.newcomer.is_some() && !granted.contains(machine);
+            (is_lost && self.inventory.is_permitted(machine)).then(|| machine.clone())
+        };
+        let lost: Vec<MachineId> = self.raises.machines.iter().filter_map(lost).collect();
+        for machine in lost {
+            self.inventory.take_back(&machine);
+        }
+    }
+
+    /// The room beside all machines that count, also those that are off for a while, and what leases
+    /// reserve.
+    pub(super) fn room_by_figures(&self, wall: Timestamp) -> RoomByFigures {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let population = &self.fleet.population;
+        let load = facility.fixed_load(population);
+        let soon = later(wall, self.policy.failsafe.permit_ttl);
+        let room = PerFeed::each(feeds, |feed| {
+            let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
+            feeds[feed].usable() - facility.band(feed) - load[feed] - reserved
+        });
+        let more = |group: &Group| {
+            let counted = population.groups.get(&group.id).copied().unwrap_or(0);
+            group.machines.saturating_sub(counted)
+        };
+        RoomByFigures { room, declared: facility.groups().iter().map(more).collect() }
+    }
+}

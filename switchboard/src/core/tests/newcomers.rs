@@ -1,0 +1,129 @@
+//! Machines that connect when the site is known. [`World::check`] fails if they overload a feed.
+
+use super::*;
+use crate::policy::Newcomers;
+
+/// A site that was taken over: its 27 machines are permitted.
+fn taken_over(policy: Policy) -> World {
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.run_to(140);
+    let Some(Permitted::Only(machines)) = &world.permitted else { panic!("newcomers wait") };
+    assert_eq!(machines.len(), 27);
+    assert_eq!(world.core.state.permitted.as_ref(), Some(&**machines));
+    world
+}
+
+#[test]
+fn newcomers_get_work_where_their_feed_has_room_and_the_others_wait() {
+    let mut world = taken_over(policy());
+    // 39 of 50 kW are drawn on `b`, and 4 kW of the root are the house that is not declared.
+    for i in 0..9 {
+        world.visit(&format!("far.1{i:02}"), "b", 3000);
+    }
+    world.run_to(600);
+    assert_eq!(world.working_visitors(), ["far.100", "far.101", "far.102"]);
+    assert!(world.chosen().is_empty(), "nobody goes for them");
+    // Who waits says for what.
+    let why = world.core.waits_for(&"far.103".into(), at(world.secs), world.now()).unwrap();
+    assert_eq!(why.to_string(), "feed b has no measured room for more machines");
+}
+
+#[test]
+fn sessions_with_the_names_of_machines_put_nobody_to_sleep() {
+    for metered in [true, false] {
+        let policy = policy_with(|parts| {
+            if !metered {
+                parts.feeds.iter_mut().for_each(|feed| feed.meter = None);
+            }
+        });
+        let mut world = taken_over(policy);
+        for i in 0..30 {
+            world.visit(&format!("old.9{i:02}"), "a", 0);
+        }
+        let mut most = 0;
+        while world.secs < 1800 {
+            world.step();
+            most = most.max(world.chosen().len());
+        }
+        assert_eq!(most, 0, "metered: {metered}");
+    }
+}
+
+#[test]
+fn without_meters_the_figures_of_the_policy_are_the_room() {
+    let policy = policy_with(|parts| parts.feeds.iter_mut().for_each(|feed| feed.meter = None));
+    let mut world = taken_over(policy);
+    // 27 machines of 3 kW and 5 kW of house are 86 of 100 kW, but `a` has 50 kW for 14 machines and
+    // 1 kW of house.
+    for i in 0..9 {
+        world.visit(&format!("old.1{i:02}"), "a", 3000);
+    }
+    world.run_to(600);
+    assert_eq!(world.working_visitors(), ["old.100", "old.101"]);
+    assert!(world.chosen().is_empty());
+}
+
+#[test]
+fn newcomers_do_not_take_the_room_of_machines_that_come_back() {
+    let policy = policy_with(|parts| parts.feeds.iter_mut().for_each(|feed| feed.meter = None));
+    let mut world = taken_over(policy);
+    // 7 kW are left on `a` beside 14 machines, and the lease takes 20: five machines go.
+    let request = serde_json::from_value(json!({
+        "id": "l", "tenant": "t", "it_kw": 20.0, "feed": "a", "accept_unverified": true,
+        "start": at(1000).to_string(), "end": at(1500).to_string(),
+    }));
+    let answer = world.ask(Command::Commit(request.unwrap(), None));
+    assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+    world.run_to(1100);
+    assert_eq!(world.chosen().len(), 5);
+    for i in 0..9 {
+        world.visit(&format!("old.1{i:02}"), "a", 3000);
+    }
+    world.run_to(1499);
+    assert!(world.working_visitors().is_empty(), "{:?}", world.working_visitors());
+    world.run_to(2400);
+    assert_eq!(world.machines.iter().filter(|machine| machine.draws).count(), 27);
+    assert_eq!(world.working_visitors(), ["old.100", "old.101"]);
+}
+
+#[test]
+fn a_restart_knows_who_is_permitted_and_a_machine_that_was_away_for_long_waits() {
+    let mut world = taken_over(policy());
+    world.visit("far.100", "b", 3000);
+    world.run_to(200);
+    assert_eq!(world.working_visitors(), ["far.100"]);
+    world.permitted = None;
+    world.restart();
+    world.run_to(205);
+    let Some(Permitted::Only(machines)) = world.permitted.clone() else { panic!("it is known") };
+    assert!(machines.contains("far.100") && machines.len() == 28);
+    world.visitors.clear();
+    world.run_to(1000);
+    let Some(Permitted::Only(machines)) = world.permitted.clone() else { panic!("it is known") };
+    assert_eq!(machines.len(), 27);
+    assert_eq!(world.core.state.permitted.as_ref().map(BTreeSet::len), Some(27));
+}
+
+#[test]
+fn a_newcomer_that_does_not_take_its_work_loses_its_place() {
+    let mut world = taken_over(policy());
+    world.visit("far.100", "b", 3000);
+    // Its proxy hears nothing.
+    let told = world.permitted.clone();
+    while world.secs < 145 {
+        world.permitted.clone_from(&told);
+        world.step();
+    }
+    assert!(world.core.inventory.is_permitted(&"far.100".into()));
+    world.visitors.clear();
+    world.run_to(600);
+    assert!(!world.core.inventory.is_permitted(&"far.100".into()));
+}
+
+#[test]
+fn a_policy_may_serve_newcomers_at_once() {
+    let serve = Newcomers { wait: false, ..Newcomers::default() };
+    let mut world = World::with(Policy { newcomers: serve, ..policy() }, |_| Manner::Obeys);
+    world.run_to(300);
+    assert_eq!(world.permitted, Some(Permitted::Everyone));
+}
