@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use switchboard::plausible::MeterState;
 use switchboard::view::{
     DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, NewcomersView, OffCountView, SleepersView,
-    StatusView,
-    UnassignedView,
+    StatusView, UnassignedView,
 };
 
 use crate::cli::Server;
