@@ -10,6 +10,7 @@
 mod assign;
 mod counts;
 mod merit;
+mod needs;
 mod rooms;
 mod schedule;
 mod shape;
@@ -32,8 +33,8 @@ use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use crate::reservation::reservations;
 use counts::Input;
-pub(crate) use counts::wanted;
 pub(crate) use merit::order;
+pub(crate) use needs::wanted;
 pub use rooms::{Room, Rooms};
 use units::Units;
 
