@@ -105,6 +105,12 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Whether the key's value is a list.
+    #[must_use]
+    pub fn is_list(&self, key: &str) -> bool {
+        self.table.find(key).is_some_and(|entry| matches!(entry.node.value, Value::Array(_)))
+    }
+
     /// The spot of an entry of the key's list, or of the whole value if it is not a list.
     #[must_use]
     pub fn spot_in(&self, key: &str, index: usize) -> Spot {

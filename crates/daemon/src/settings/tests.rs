@@ -416,3 +416,32 @@ proptest! {
         drop(document.conclude(read(&document)));
     }
 }
+
+#[test]
+fn a_time_needs_an_offset_and_keeps_its_instant() {
+    let read = |text: &str| {
+        let document = Document::parse("t.toml", text)?;
+        let root = document.root();
+        let at = root.required("at", Raw::time);
+        let is_list = root.is_list("list");
+        root.leave("list");
+        root.finish();
+        document.conclude(at.map(|at| (at.to_string(), is_list)))
+    };
+    let noon = "2026-12-10T12:00:00Z".to_owned();
+    for written in ["2026-12-10T12:00:00Z", "2026-12-10 06:00:00-06:00", "'2026-12-10T12:00Z'"] {
+        assert_eq!(read(&format!("at = {written}")).unwrap(), (noon.clone(), false), "{written}");
+    }
+    assert_eq!(read(&format!("at = {noon}\nlist = []")).unwrap(), (noon, true));
+    for (written, found) in [
+        ("2026-12-10T12:00:00", "\"2026-12-10T12:00:00\" is not an instant"),
+        ("2026-12-10", "\"2026-12-10\" is not an instant"),
+        ("5", "expected a time, found an integer"),
+    ] {
+        let mistakes = read(&format!("at = {written}")).unwrap_err().to_string();
+        let wanted = format!(
+            "t.toml:1:6: at: {found}; write a date and time with Z or an offset, such as 2026-12-10T06:00:00Z"
+        );
+        assert!(mistakes.contains(&wanted), "{mistakes}");
+    }
+}

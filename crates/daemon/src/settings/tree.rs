@@ -46,7 +46,8 @@ pub(super) enum Value {
     /// May be NaN or infinite: TOML allows it, the sections refuse it.
     Float(f64),
     Bool(bool),
-    Datetime,
+    /// A date, a time or both, as written.
+    Datetime(String),
     Array(Vec<Node>),
     Table(Table),
     /// The text of an environment variable: it converts to the type that is asked for.
@@ -61,7 +62,7 @@ impl Value {
             Self::Int(_) => "an integer",
             Self::Float(_) => "a float",
             Self::Bool(_) => "a boolean",
-            Self::Datetime => "a date",
+            Self::Datetime(_) => "a date",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
             Self::Text(_) => "the text of a variable",
@@ -158,7 +159,7 @@ impl Walk<'_> {
             ),
             DeValue::Float(digits) => Value::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(value) => Value::Bool(*value),
-            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Datetime(time) => Value::Datetime(time.to_string()),
             DeValue::Array(items) => {
                 let items = items.iter().enumerate();
                 Value::Array(

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::tree::Value;
 
@@ -37,6 +37,14 @@ impl<'a> Raw<'a> {
     /// Says what was found instead.
     pub fn duration(self, range: &RangeInclusive<Duration>) -> Result<Duration, String> {
         duration(self, range)
+    }
+
+    /// Returns the instant: a date and time with `Z` or an offset, as a TOML date or in a string.
+    ///
+    /// # Errors
+    /// Says what was found instead.
+    pub fn time(self) -> Result<Timestamp, String> {
+        time(self)
     }
 }
 
@@ -114,6 +122,14 @@ pub(super) fn duration(
         return Err(format!("{text:?} is outside {low} to {high}"));
     }
     Ok(duration)
+}
+
+fn time(Raw(value): Raw<'_>) -> Result<Timestamp, String> {
+    let how = "write a date and time with Z or an offset, such as 2026-12-10T06:00:00Z";
+    let (Value::Datetime(text) | Value::Str(text) | Value::Text(text)) = value else {
+        return Err(format!("{}; {how}", expected("a time", value)));
+    };
+    text.parse().map_err(|_| format!("{text:?} is not an instant; {how}"))
 }
 
 /// A duration as an operator would write it.
