@@ -448,6 +448,9 @@ impl AgentCore {
     /// Applies the steps that are due by the receiver's rules.
     fn advance(&mut self, wall: Timestamp, now: Instant) {
         let advance = self.receiver.advance(wall, now);
+        if self.guard.needs_time() {
+            self.guard.advance(self.receiver.clock(wall, now));
+        }
         self.watch_clock();
         self.next_due = advance.wait.map(|wait| now + wait.min(TICK_MAX));
         if advance.changes.is_empty() {

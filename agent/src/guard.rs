@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use directive::{
-    FeedId, Generation, GuardHold, GuardReport, GuardTable, GuardedFeed, MachineId, MeterId,
-    MeterReading, ReceiverId, Watts,
+    FeedId, Generation, GuardHold, GuardReport, GuardTable, GuardedFeed, GuardedTime, MachineId,
+    MeterId, MeterReading, ReceiverId, Watts,
 };
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -125,6 +125,16 @@ impl Guard {
     /// machine is left.
     pub(crate) fn calls_every(&mut self, every: Option<Duration>) {
         self.calls_every = every;
+    }
+
+    /// Whether a feed may carry more at one time than at another, so that the guard must be told the time.
+    pub(crate) fn needs_time(&self) -> bool {
+        self.table.is_dated()
+    }
+
+    /// It is this time: each feed may carry what its limit of now says.
+    pub(crate) fn advance(&mut self, time: GuardedTime) {
+        self.table.advance(time);
     }
 
     /// What must survive a restart.

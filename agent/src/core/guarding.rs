@@ -184,6 +184,9 @@ impl AgentCore {
         wall: Timestamp,
         now: Instant,
     ) {
+        if self.guard.needs_time() {
+            self.guard.advance(self.receiver.clock(wall, now));
+        }
         let stuck = self.stuck(now);
         let fleet = Reached { machines: &self.machines, applied: self.receiver.applied(), stuck };
         let sampled = self.guard.measured(meter, reading, &fleet, wall, now);

@@ -61,6 +61,7 @@ pub(crate) fn table(
         after: AFTER,
         lag_ms: millis(LAG),
         stale_after_ms: millis(guard.stale_after),
+        changes: Vec::new(),
     });
     let cohorts = machines.iter().filter_map(|machine| {
         let guard = guards.iter().find(|guard| guard.machines.claims(&machine.id))?;

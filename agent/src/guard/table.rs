@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use directive::{FeedId, GuardFeed, GuardTable, MachineId, MeterId, ReceiverId, Watts};
+use directive::{
+    FeedId, GuardFeed, GuardTable, GuardedTime, MachineId, MeterId, ReceiverId, UsableChange, Watts,
+};
+use jiff::Timestamp;
 
 #[derive(Debug, Default)]
 pub(super) struct Table {
@@ -19,6 +22,8 @@ pub(super) struct Table {
     machine_numbers: HashMap<MachineId, usize>,
     /// For each feed that is guarded here, the machines at and below it, in order.
     below: Vec<Vec<usize>>,
+    /// The feeds that may carry more at one time than at another.
+    dated: Vec<usize>,
 }
 
 /// A feed of the table, with its limits made plausible.
@@ -30,14 +35,26 @@ pub(super) struct Feed {
     /// Whether this agent guards the feed.
     pub(super) owned: bool,
     pub(super) meter: Option<MeterId>,
+    /// What it may carry now.
     pub(super) usable: Watts,
     pub(super) rating: Watts,
     pub(super) band: Watts,
     /// The level at which a tripped feed counts as within its limit again.
     pub(super) clear: Watts,
+    /// What it may carry before the first of `changes`.
+    first: Watts,
+    /// In order of time.
+    changes: Vec<UsableChange>,
     pub(super) after: u32,
     pub(super) lag: Duration,
     pub(super) stale_after: Duration,
+}
+
+impl Feed {
+    fn usable_at(&self, at: Timestamp) -> Watts {
+        let next = self.changes.partition_point(|change| change.from <= at);
+        next.checked_sub(1).map_or(self.first, |last| self.changes[last].usable)
+    }
 }
 
 /// A machine of the table.
@@ -94,15 +111,23 @@ impl Table {
         }
         let number = self.feeds.len();
         let band = feed.band.max(Watts::ZERO);
+        let mut changes = feed.changes.clone();
+        changes.sort_by_key(|change| change.from);
+        let most = changes.iter().map(|change| change.usable).max().unwrap_or(feed.usable);
+        if !changes.is_empty() {
+            self.dated.push(number);
+        }
         self.feeds.push(Feed {
             id: feed.feed.clone(),
             parent: feed.parent.as_ref().and_then(|parent| self.feed(parent)),
             owned: feed.owner.as_ref() == Some(own),
             meter: feed.meter.clone(),
             usable: feed.usable,
-            rating: feed.rating.max(feed.usable),
+            rating: feed.rating.max(feed.usable).max(most),
             band,
             clear: feed.usable - Watts(band.0 / 2),
+            first: feed.usable,
+            changes,
             after: feed.after.max(1),
             lag: millis(feed.lag_ms),
             stale_after: millis(feed.stale_after_ms),
@@ -126,6 +151,22 @@ impl Table {
         }
         self.machine_numbers.insert(entry.id.clone(), number);
         self.machines.push(entry);
+    }
+
+    /// Whether some feed may carry more at one time than at another.
+    pub(super) fn is_dated(&self) -> bool {
+        !self.dated.is_empty()
+    }
+
+    /// Has each feed carry what it may at `time`: a lower limit holds as soon as one clock says so, and a
+    /// higher one when both do. While the wall clock is stepped, that is the lower of the limits at both
+    /// times.
+    pub(super) fn advance(&mut self, time: GuardedTime) {
+        for &number in &self.dated {
+            let feed = &mut self.feeds[number];
+            feed.usable = feed.usable_at(time.later).min(feed.usable_at(time.steady));
+            feed.clear = feed.usable - Watts(feed.band.0 / 2);
+        }
     }
 
     pub(super) fn source(&self) -> Option<&Arc<GuardTable>> {

@@ -38,6 +38,7 @@ fn feed(id: &str, parent: Option<&str>, usable: i64) -> GuardFeed {
         after: 2,
         lag_ms: LAG_MS,
         stale_after_ms: 15_000,
+        changes: Vec::new(),
     }
 }
 

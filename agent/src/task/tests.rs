@@ -364,6 +364,7 @@ fn bare_table() -> GuardTable {
         after: 2,
         lag_ms: 0,
         stale_after_ms: 15_000,
+        changes: Vec::new(),
     };
     GuardTable {
         version: Generation { epoch: 1, generation: 1 },

@@ -48,9 +48,9 @@ pub struct GuardFeed {
     /// The meter of the feed.
     #[serde(default)]
     pub meter: Option<MeterId>,
-    /// The power that the feed may carry at any time.
+    /// The power that the feed may carry, until the first of `changes`.
     pub usable: Watts,
-    /// The power above which the guard acts on the first sample.
+    /// The power above which the guard acts on the first sample, at any time.
     pub rating: Watts,
     /// The width of the band below `usable` that the plan leaves free. The guard sheds to half of
     /// it below `usable`.
@@ -61,6 +61,19 @@ pub struct GuardFeed {
     pub lag_ms: u64,
     /// If the meter brings no new sample for this many milliseconds, it counts as lost.
     pub stale_after_ms: u64,
+    /// When the feed may carry another power, in order of time: none if its limit does not change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<UsableChange>,
+}
+
+/// From when on a feed may carry another power. A lower one holds as soon as one of the receiver's two
+/// clocks says so, a higher one when both do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsableChange {
+    /// When it begins to hold.
+    pub from: Timestamp,
+    /// The power that the feed may carry from then on.
+    pub usable: Watts,
 }
 
 /// Machines of one group at one feed, which are alike to the guard.
@@ -142,13 +155,17 @@ impl GuardTable {
     pub const FEEDS_MAX: usize = 4_096;
     /// The maximum number of machines of a table, and of all holds of a report.
     pub const MACHINES_MAX: usize = 100_000;
+    /// The maximum number of changes of usable power in a table, over all feeds.
+    pub const CHANGES_MAX: usize = 100_000;
 
-    /// Whether the table has no more feeds, cohorts and machines than a guard works with. A larger
-    /// one is refused as a whole.
+    /// Whether the table has no more feeds, changes, cohorts and machines than a guard works with. A
+    /// larger one is refused as a whole.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
+        let changes: usize = self.feeds.iter().map(|feed| feed.changes.len()).sum();
         let machines: usize = self.cohorts.iter().map(|cohort| cohort.machines.len()).sum();
         self.feeds.len() <= Self::FEEDS_MAX
+            && changes <= Self::CHANGES_MAX
             && self.cohorts.len() <= Self::MACHINES_MAX
             && machines <= Self::MACHINES_MAX
     }

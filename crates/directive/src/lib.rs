@@ -31,6 +31,7 @@ pub use clock::{GuardedTime, WallGuard};
 pub use downlink::{Downlink, OWNED_MAX};
 pub use guard::{
     GuardCohort, GuardFeed, GuardHold, GuardReport, GuardState, GuardTable, GuardedFeed,
+    UsableChange,
 };
 pub use id::{FeedId, GroupId, LeaseId, MachineId, MeterId, ReceiverId};
 pub use in_process::{InProcess, Outlet, in_process};

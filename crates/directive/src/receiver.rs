@@ -250,6 +250,11 @@ impl Receiver {
         Advance { changes, wait: self.settled.and_then(|settled| settled.wait(time)) }
     }
 
+    /// The time for schedules, by both clocks.
+    pub fn clock(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
+        self.look(wall, now)
+    }
+
     /// Reads both clocks through the guard.
     fn look(&mut self, wall: Timestamp, now: Instant) -> GuardedTime {
         let time = self.guard.read(wall, now);

@@ -129,6 +129,7 @@ impl Core {
                 after: rules.after,
                 lag_ms: millis(self.policy.dispatch.settle),
                 stale_after_ms: millis(spec.map(|spec| spec.stale_after).unwrap_or_default()),
+                changes: Vec::new(),
             }
         };
         let cohort = |number: usize| {

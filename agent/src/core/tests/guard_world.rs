@@ -67,6 +67,7 @@ fn world_table() -> Arc<GuardTable> {
         after: 2,
         lag_ms: 0,
         stale_after_ms: 15_000,
+        changes: Vec::new(),
     };
     let cohort = |number: usize, machines: std::ops::Range<usize>| GuardCohort {
         feed: METERS[number].into(),

@@ -1,6 +1,6 @@
 //! The guard inside the core.
 
-use directive::{GuardCohort, GuardFeed, GuardHold, GuardState, GuardTable};
+use directive::{GuardCohort, GuardFeed, GuardHold, GuardState, GuardTable, UsableChange};
 
 use super::*;
 use crate::guard::OwnGuard;
@@ -19,6 +19,7 @@ fn guarded() -> (CoreConfig, Arc<GuardTable>) {
         after: 2,
         lag_ms: 0,
         stale_after_ms: 15_000,
+        changes: Vec::new(),
     };
     let cohort = GuardCohort {
         feed: "f".into(),
@@ -472,4 +473,60 @@ fn machines_that_become_known_later_are_guarded_by_the_agents_settings_too() {
     bench.hear(Some(timeline(1, later)), None);
     bench.says("x", DeviceState::Awake);
     assert_eq!(bench.sleeps(2_000, 61_000), ["x"]);
+}
+
+/// Like [`awake`], with a feed that may carry 50 kW from second 60 to second 120.
+fn dated() -> Bench {
+    let (config, table) = guarded();
+    let mut table = GuardTable::clone(&table);
+    let change = |secs: u64, watts| UsableChange { from: at(secs * 1000), usable: Watts(watts) };
+    table.feeds[0].changes = vec![change(60, 50_000), change(120, 60_000)];
+    let mut bench = Bench::new(config, AgentState::default());
+    let downlink = Downlink { guard: Some(Arc::new(table)), ..Downlink::default() };
+    bench.core.downlink(&downlink, at(0), bench.instant());
+    bench.collect();
+    for machine in ["a", "b", "c", "d"] {
+        bench.says(machine, DeviceState::Awake);
+    }
+    bench
+}
+
+/// No switchboard says anything from then on.
+#[test]
+fn a_guard_alone_keeps_a_limit_that_becomes_lower_and_forgets_it_when_it_is_higher_again() {
+    let mut bench = dated();
+    for millis in [57_000, 58_000, 59_000, 60_000] {
+        assert_eq!(bench.sleeps(millis, 54_000), [""; 0], "after one sample at {millis}");
+    }
+    // 54 kW are 5 kW above the level of 49 kW at which the guard lets go.
+    assert_eq!(bench.sleeps(61_000, 54_000), ["a", "b"]);
+    assert_eq!(bench.core.guard.table().unwrap().feeds[0].usable, Watts(60_000));
+    let mut later = dated();
+    for millis in [120_000, 121_000, 122_000] {
+        assert_eq!(later.sleeps(millis, 54_000), [""; 0]);
+    }
+    assert_eq!(later.sleeps(123_000, 61_000), [""; 0]);
+    assert_eq!(later.sleeps(124_000, 61_000), ["a"]);
+}
+
+#[test]
+fn a_stepped_clock_ends_no_lower_limit_and_begins_one_at_once() {
+    let mut bench = dated();
+    bench.tick_at(1000);
+    // The wall clock jumps into the time of the lower limit.
+    let shows = |bench: &mut Bench, wall: u64, millis: u64| {
+        bench.now = millis;
+        let reading = MeterReading { watts: Watts(54_000), taken_at: at(wall) };
+        bench.core.measured(&"meter".into(), Ok(reading), at(wall), bench.instant());
+        let outputs = std::iter::from_fn(|| bench.core.poll_output());
+        let sleeps = |output: &Output| matches!(output, Output::Command { kind: Kind::Sleep, .. });
+        outputs.filter(sleeps).count()
+    };
+    assert_eq!(shows(&mut bench, 90_000, 2000), 0);
+    assert_eq!(shows(&mut bench, 91_000, 3000), 2);
+    // In it, the wall clock jumps beyond its end.
+    let mut bench = dated();
+    bench.tick_at(70_000);
+    assert_eq!(shows(&mut bench, 500_000, 71_000), 0);
+    assert_eq!(shows(&mut bench, 501_000, 72_000), 2);
 }

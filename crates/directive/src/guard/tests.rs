@@ -14,6 +14,7 @@ pub(crate) fn table() -> GuardTable {
         after: 2,
         lag_ms: 1_000,
         stale_after_ms: 15_000,
+        changes: Vec::new(),
     };
     GuardTable {
         version: Generation { epoch: 3, generation: 12 },
@@ -37,6 +38,21 @@ fn the_json_of_a_table_is_pinned_and_is_read_back() {
     pinned("guard_table", &table());
 }
 
+/// A table that a former version wrote, and a receiver kept, has no changes.
+#[test]
+fn a_table_without_changes_of_what_is_usable_is_as_it_was() {
+    let mut table = table();
+    let written = serde_json::to_string(&table).unwrap();
+    assert!(!written.contains("changes"), "{written}");
+    assert_eq!(serde_json::from_str::<GuardTable>(&written).unwrap(), table);
+    let from = Timestamp::from_second(1_765_350_000).unwrap();
+    table.feeds[1].changes = vec![UsableChange { from, usable: Watts(45_000) }];
+    let written = serde_json::to_string(&table).unwrap();
+    let change = r#""changes":[{"from":"2025-12-10T07:00:00Z","usable":45000}]"#;
+    assert!(written.contains(change), "{written}");
+    assert_eq!(serde_json::from_str::<GuardTable>(&written).unwrap(), table);
+}
+
 #[test]
 fn a_table_above_a_bound_says_so() {
     let mut table = table();
@@ -49,6 +65,12 @@ fn a_table_above_a_bound_says_so() {
     table.cohorts = vec![GuardCohort { machines: Vec::new(), ..cohort }; 100_001];
     assert!(!table.is_bounded(), "cohorts");
     table.cohorts = Vec::new();
+    let change = UsableChange { from: Timestamp::UNIX_EPOCH, usable: Watts(1) };
+    table.feeds[0].changes = vec![change; GuardTable::CHANGES_MAX];
+    assert!(table.is_bounded());
+    table.feeds[1].changes = vec![change];
+    assert!(!table.is_bounded(), "changes");
+    table.feeds.iter_mut().for_each(|feed| feed.changes.clear());
     table.feeds = vec![table.feeds[0].clone(); GuardTable::FEEDS_MAX + 1];
     assert!(!table.is_bounded(), "feeds");
 }
