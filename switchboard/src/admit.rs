@@ -8,7 +8,7 @@ use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facility::{FeedNumber, Group, Population};
+use crate::facility::{Feed, FeedNumber, Group, Population};
 use crate::lease::{Follows, Lease, earlier, later};
 use crate::policy::Policy;
 use crate::reservation::{Reservation, reservations};
@@ -20,8 +20,12 @@ pub struct Line {
     pub feed: FeedId,
     pub from: Timestamp,
     pub to: Timestamp,
-    /// Limit × continuous factor − reserve.
+    /// Limit × continuous factor − reserve, with the limit of that time.
     pub usable: Watts,
+    /// The least that is usable within the lease's time, if that is less: in the tightest interval the
+    /// limit need not be the lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_usable: Option<Watts>,
     /// The house load at the feed and below it, and what its meter shows beyond the figures of the
     /// policy.
     pub house: Watts,
@@ -207,7 +211,8 @@ pub const UNMEASURED_SHED: Duration = Duration::from_mins(10);
 /// Decides whether `lease` fits beside `leases` (the open ones; one with the same id is left out).
 ///
 /// # Errors
-/// [`Refusal`] with the feed, the interval and the watts or seconds missing.
+/// [`Refusal`] with the feed, the interval and the watts or seconds missing. Each interval is held against
+/// the limits of its own time.
 pub fn admit<'l>(
     policy: &Policy,
     population: &Population,
@@ -261,7 +266,7 @@ pub fn extend<'l>(
     Ok(arithmetic)
 }
 
-/// The parts of `window` in which reservations stay the same and that begin so soon that shedding for
+/// The parts of `window` in which reservations and limits stay the same and that begin so soon that shedding for
 /// them could be late.
 fn soon(
     policy: &Policy,
@@ -274,7 +279,10 @@ fn soon(
     let path = policy.facility.feeds().path_of(&longer.feed).iter();
     let leads = path.map(|feed| lead_to_shed(policy, population, longer, *feed, longer.gross));
     let until = later(now, leads.map(|lead| lead.total()).max().unwrap_or_default());
+    let feeds = policy.facility.feeds();
+    let limits = feeds.path_of(&longer.feed).iter().flat_map(|feed| feeds[*feed].limit.changes());
     let changes = leases.iter().flat_map(|lease| [lease.reserved_from(), lease.ends()]);
+    let changes = changes.chain(limits.map(|change| change.at));
     let mut edges: Vec<Timestamp> =
         changes.filter(|at| from < *at && *at < to).chain([from]).collect();
     edges.sort_unstable();
@@ -484,7 +492,6 @@ fn lines(
         facility.machines_load(population, |group| none(!tier.sheds(group), group.watts));
     let path = feeds.path_of(&lease.feed).iter();
     path.map(|&node| {
-        let usable = feeds[node].usable();
         // What the meter does not show, sessions that no group claims do not draw.
         let correction = population.corrections.get(node).copied().unwrap_or_default();
         let house = house[node] + correction.max(Watts::ZERO);
@@ -493,12 +500,15 @@ fn lines(
         let here = |(feed, _): &&(FeedId, Reservation)| feeds.carries(node, feed);
         let before = before.iter().filter(here).map(|(_, reservation)| (reservation, false));
         let after = after.iter().filter(here).map(|(_, reservation)| (reservation, true));
-        let Peak { committed, asked, from, to } = peak(before.chain(after), window);
+        let Peak { usable, committed, asked, from, to } =
+            peak(before.chain(after), &feeds[node], window);
+        let least = feeds[node].least_usable_within(window.0, window.1);
         Line {
             feed: feeds[node].id.clone(),
             from,
             to,
             usable,
+            least_usable: (least < usable).then_some(least),
             house,
             committed,
             residual: residual[node],
@@ -514,6 +524,7 @@ fn lines(
 /// An interval in which a change of the leases asks for power.
 #[derive(Debug, Clone, Copy)]
 struct Peak {
+    usable: Watts,
     /// What is reserved without the change.
     committed: Watts,
     /// What is reserved more with it.
@@ -522,10 +533,12 @@ struct Peak {
     to: Timestamp,
 }
 
-/// The first interval within `[from, to)` in which most is reserved, of those in which more is reserved
-/// after a change of the leases than before. Each of `reserved` is one lease's, before or after it.
+/// The first interval within `[from, to)` in which least of what is usable is not reserved, of those in
+/// which more is reserved after a change of the leases than before. Each of `reserved` is one lease's,
+/// before or after it.
 fn peak<'r>(
     reserved: impl Iterator<Item = (&'r Reservation, bool)>,
+    feed: &Feed,
     (from, to): (Timestamp, Timestamp),
 ) -> Peak {
     // What is reserved without the change, and with it.
@@ -541,6 +554,9 @@ fn peak<'r>(
             edges.push(if is_after { (at, none, more) } else { (at, more, none) });
         }
     }
+    // In each interval the limit stays the same, too.
+    let limits = feed.limit.after(from).map(|change| (change.at, Watts::ZERO, Watts::ZERO));
+    edges.extend(limits.take_while(|(at, ..)| *at < to));
     edges.retain(|(at, ..)| *at < to);
     edges.sort_unstable_by_key(|(at, ..)| *at);
     let mut most: Option<Peak> = None;
@@ -548,12 +564,18 @@ fn peak<'r>(
     for (place, &(at, less, more)) in edges.iter().enumerate() {
         (without, with) = (without + less, with + more);
         let until = edges.get(place + 1).map_or(to, |(next, ..)| *next);
-        let is_most = most.is_none_or(|most| with > most.committed + most.asked);
-        if at < until && with > without && is_most {
-            most = Some(Peak { committed: without, asked: with - without, from: at, to: until });
+        if at >= until || with <= without {
+            continue;
+        }
+        let usable = feed.usable(at);
+        let left = |peak: Peak| peak.usable - peak.committed - peak.asked;
+        if most.is_none_or(|most| usable - with < left(most)) {
+            let (committed, asked) = (without, with - without);
+            most = Some(Peak { usable, committed, asked, from: at, to: until });
         }
     }
-    most.unwrap_or(Peak { committed: without, asked: Watts::ZERO, from, to })
+    let usable = feed.least_usable_within(from, to);
+    most.unwrap_or(Peak { usable, committed: without, asked: Watts::ZERO, from, to })
 }
 
 /// An upper bound of the time that freeing the lease's power takes; the plan may find that less

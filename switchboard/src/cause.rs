@@ -14,6 +14,8 @@ pub enum Cause {
     Unrecorded,
     /// The feed would carry too much even without any lease below it.
     Load(FeedId),
+    /// The limit of the feed is lower for a while.
+    Limit(FeedId),
     /// The guard of the feed put the machine to sleep, and the plan keeps it off.
     Guard(FeedId),
     /// A new policy claims the machine, which had no work: it gets work when the feed has room.
@@ -31,7 +33,9 @@ impl Cause {
     pub fn lease(&self) -> Option<&LeaseId> {
         match self {
             Self::Lease(lease) | Self::Stays(lease) => Some(lease),
-            Self::Unrecorded | Self::Load(_) | Self::Guard(_) | Self::Room(_) => None,
+            Self::Unrecorded | Self::Load(_) | Self::Limit(_) | Self::Guard(_) | Self::Room(_) => {
+                None
+            }
         }
     }
 
@@ -39,7 +43,9 @@ impl Cause {
     #[must_use]
     pub fn feed(&self) -> Option<&FeedId> {
         match self {
-            Self::Load(feed) | Self::Guard(feed) | Self::Room(feed) => Some(feed),
+            Self::Load(feed) | Self::Limit(feed) | Self::Guard(feed) | Self::Room(feed) => {
+                Some(feed)
+            }
             Self::Unrecorded | Self::Lease(_) | Self::Stays(_) => None,
         }
     }
@@ -55,6 +61,7 @@ impl Cause {
         match self {
             Self::Unrecorded => OffBy::Unrecorded,
             Self::Load(_) => OffBy::Load,
+            Self::Limit(_) => OffBy::Limit,
             Self::Guard(_) => OffBy::Guard,
             Self::Room(_) => OffBy::Room,
             Self::Lease(_) => OffBy::Lease,
@@ -73,6 +80,8 @@ pub enum OffBy {
     Stays,
     /// Its feed would carry too much even without leases.
     Load,
+    /// The limit of its feed is lower for a while.
+    Limit,
     /// The guard of a feed put it to sleep.
     Guard,
     /// It may come back, and waits for its turn or for a permit, which needs room at its feeds.
@@ -91,10 +100,11 @@ pub enum OffBy {
 }
 
 impl OffBy {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Lease,
         Self::Stays,
         Self::Load,
+        Self::Limit,
         Self::Guard,
         Self::Room,
         Self::Parked,
@@ -111,6 +121,7 @@ impl OffBy {
             Self::Lease => "lease",
             Self::Stays => "stays",
             Self::Load => "load",
+            Self::Limit => "limit",
             Self::Guard => "guard",
             Self::Room => "room",
             Self::Parked => "parked",
@@ -128,6 +139,7 @@ impl OffBy {
             Self::Lease => "lease",
             Self::Stays => "stays off for the next lease",
             Self::Load => "load of the feed",
+            Self::Limit => "lower limit",
             Self::Guard => "guard",
             Self::Room => "waiting for room",
             Self::Parked => "parked by the proxy",
@@ -148,6 +160,7 @@ mod tests {
         let causes = [
             (Cause::Unrecorded, r#""unrecorded""#),
             (Cause::Load("a".into()), r#"{"load":"a"}"#),
+            (Cause::Limit("a".into()), r#"{"limit":"a"}"#),
             (Cause::Guard("a".into()), r#"{"guard":"a"}"#),
             (Cause::Room("a".into()), r#"{"room":"a"}"#),
             (Cause::Lease("l".into()), r#"{"lease":"l"}"#),

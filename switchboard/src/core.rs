@@ -579,7 +579,8 @@ impl Core {
         }
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let changes = plan::diff(self.plan.as_ref(), &plan);
-        self.next_edge = plan.next_edge(wall);
+        let edges = [plan.next_edge(wall), self.policy.facility.next_limit_change(wall)];
+        self.next_edge = edges.into_iter().flatten().min();
         self.selection = plan.selection.clone();
         // A machine that may be woken at once needs one more plan right after this one, and no
         // later edge would cause it.

@@ -5,17 +5,20 @@
 mod feed;
 mod feeds;
 mod group;
+mod limit;
 mod meter;
 mod population;
 
 use std::collections::{BTreeMap, HashMap};
 
 use directive::{FeedId, GroupId, MachineId, MeterId, Watts};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use feed::Feed;
 pub use feeds::{FeedNumber, Feeds, PerFeed};
 pub use group::Group;
+pub use limit::{Limit, LimitChange};
 pub use meter::MeterSpec;
 pub use population::{CommandTime, Population};
 
@@ -41,6 +44,8 @@ pub struct Facility {
     bands: PerFeed<Watts>,
     /// The full power of the largest machine at each feed and below it.
     largest: PerFeed<Watts>,
+    /// The feeds whose limits change at some time.
+    dated: Vec<FeedNumber>,
 }
 
 /// What a facility is made of.
@@ -78,7 +83,9 @@ impl Facility {
         let group_feeds = group_feeds?;
         let largest = largest(&feeds, &groups, &group_feeds);
         let bands = bands(&feeds, &largest);
+        let dated = feeds.numbers().filter(|feed| feeds[*feed].limit.is_dated()).collect();
         Some(Self {
+            dated,
             bands,
             largest,
             site,
@@ -165,6 +172,19 @@ impl Facility {
         self.unassigned_feed
     }
 
+    /// The feeds whose limits change at some time, parents before children. Most facilities have none.
+    #[must_use]
+    pub fn dated(&self) -> &[FeedNumber] {
+        &self.dated
+    }
+
+    /// When the limit of a feed changes next, after `at`.
+    #[must_use]
+    pub fn next_limit_change(&self, at: Timestamp) -> Option<Timestamp> {
+        let next = self.dated.iter().filter_map(|feed| self.feeds[*feed].limit.after(at).next());
+        next.map(|change| change.at).min()
+    }
+
     /// The house load at each feed and below it.
     #[must_use]
     pub fn house_load(&self) -> &PerFeed<Watts> {
@@ -242,7 +262,7 @@ fn largest(feeds: &Feeds, groups: &[Group], group_feeds: &[FeedNumber]) -> PerFe
 fn bands(feeds: &Feeds, largest: &PerFeed<Watts>) -> PerFeed<Watts> {
     PerFeed::each(feeds, |feed| match (feeds[feed].guard_band, &feeds[feed].meter) {
         (Some(band), _) => band,
-        (None, Some(_)) => feeds[feed].usable().scale(BAND).max(largest[feed]),
+        (None, Some(_)) => feeds[feed].most_usable().scale(BAND).max(largest[feed]),
         (None, None) => Watts::ZERO,
     })
 }
@@ -288,7 +308,10 @@ mod tests {
             facility.band(facility.feeds().number(&feed.into()).unwrap())
         };
         assert_eq!(band("a", |_| ()), Watts(3000));
-        assert_eq!(band("root", |parts| parts.feeds[0].limit = Watts(1_000_000)), Watts(10_000));
+        assert_eq!(
+            band("root", |parts| parts.feeds[0].limit = Watts(1_000_000).into()),
+            Watts(10_000)
+        );
         assert_eq!(band("a", |parts| parts.feeds[1].meter = None), Watts::ZERO);
         assert_eq!(band("a", |parts| parts.feeds[1].guard_band = Some(Watts(5))), Watts(5));
     }

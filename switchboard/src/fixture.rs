@@ -26,7 +26,7 @@ pub(crate) fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> Fe
     Feed {
         id: id.into(),
         parent: parent.map(FeedId::from),
-        limit: Watts(limit),
+        limit: Watts(limit).into(),
         continuous_factor: 1.0,
         reserve: Watts::ZERO,
         house: Watts(house),

@@ -559,7 +559,8 @@ impl Inventory {
     ) -> Option<Headroom> {
         let (metered, taken_at) = self.metered(feed.meter.as_ref()?, wall, now)?;
         let leased = leased.min(metered);
-        Some(Headroom { watts: feed.usable() - (metered - leased), metered, leased, taken_at })
+        let watts = feed.usable(wall) - (metered - leased);
+        Some(Headroom { watts, metered, leased, taken_at })
     }
 
     /// The agents that read `meter`.

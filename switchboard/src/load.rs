@@ -132,7 +132,7 @@ impl Corrections {
         for feed in feeds.numbers().rev() {
             let correction = &mut self.feeds[feed];
             if let Some(shown) = shown(feed) {
-                correction.read(&shown, feeds[feed].usable(), now);
+                correction.read(&shown, feeds[feed].most_usable(), now);
             } else {
                 correction.other = None;
             }

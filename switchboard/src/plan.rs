@@ -2,15 +2,17 @@
 //! [`plan`] takes policy, leases, fleet, the choices of earlier plans and the time, and always
 //! returns the same [`Plan`] for the same input.
 //!
-//! The plan is made in four parts. `counts` goes through the starts and ends of the leases and has `shape`
+//! The plan is made in four parts. `counts` goes through the starts and ends of the `obligations` and has `shape`
 //! say how many machines of each cohort are off in each interval; `assign` names these machines;
 //! `schedule` gives them their times; `steps` makes the timeline's steps with their reasons.
 //! [`crate::commitment`] checks whether power was really freed.
 
 mod assign;
 mod counts;
+mod input;
 mod merit;
 mod needs;
+mod obligations;
 mod rooms;
 mod schedule;
 mod shape;
@@ -18,6 +20,7 @@ mod steps;
 mod units;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use directive::{
     FeedId, Generation, GroupId, LeaseId, LedgerHead, MachineId, Means, Step, Timeline, Watts,
@@ -28,11 +31,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::admit::{Lead, ramp_time, shed_time};
 use crate::cause::Cause;
-use crate::facility::{Facility, PerFeed, Population};
+use crate::facility::{Facility, FeedNumber, PerFeed, Population};
 use crate::lease::{Lease, earlier, later};
 use crate::policy::Policy;
 use crate::reservation::reservations;
-use counts::Input;
+use input::Input;
 pub(crate) use merit::order;
 pub(crate) use needs::wanted;
 pub use rooms::{Room, Rooms};
@@ -295,10 +298,12 @@ pub fn plan(
     let facility = &policy.facility;
     let fixed = facility.fixed_load(&fleet.population);
     let full = facility.machines_load(&fleet.population, |group| group.watts);
-    let reach = reach(policy, &fleet.population, &full, horizon);
+    let most_dispatch = most_dispatch(policy, &fleet.population);
+    let lead = longest_lead(policy, most_dispatch, &full);
+    let reach = later(horizon, lead);
     let mut units = Units::new(policy, fleet, &held, now);
     let reservations = reservations(&leases.iter().collect::<Vec<_>>());
-    let off = assign::off_now(&mut units, policy, (leases, &reservations), now);
+    let off = assign::off_now(&mut units, policy, (leases, &reservations), lead, now);
     let (cohorts, pauses) = (units.cohorts.clone(), units.pauses.clone());
     let input = Input {
         policy,
@@ -312,6 +317,7 @@ pub fn plan(
         now,
         horizon,
         reach,
+        most_dispatch,
     };
     let counts = counts::counts(&input);
     let mut assigned = assign::assign(&input, counts, units, &full);
@@ -321,7 +327,7 @@ pub fn plan(
         .collect();
     let timed =
         schedule::schedule((policy, &fleet.population), &planned, &mut assigned, now, horizon);
-    let (steps, causes) = steps::steps(policy, leases, &assigned, &timed.fallback, horizon);
+    let (steps, causes) = steps::steps(policy, leases, &assigned, &timed.fallback, (horizon, lead));
     Plan {
         made_at: now,
         horizon,
@@ -336,25 +342,35 @@ pub fn plan(
     }
 }
 
-/// How far beyond the horizon a lease may begin and still be planned, because some of its steps may
-/// come before the horizon. `full` is what the machines below each feed draw.
-fn reach(
-    policy: &Policy,
-    population: &Population,
-    full: &PerFeed<Watts>,
-    horizon: Timestamp,
-) -> Timestamp {
+/// The longest time from the first step for a lease or a lower limit until it begins. So far beyond the
+/// horizon one may begin and still be planned, because some of its steps may come before the horizon.
+/// `full` is what the machines below each feed draw.
+fn longest_lead(policy: &Policy, most_dispatch: Duration, full: &PerFeed<Watts>) -> Duration {
     let slowest = policy.facility.groups().iter().map(shed_time).max().unwrap_or_default();
     let ramp = |feed| policy.down_per_min(feed).map(|per_min| ramp_time(full[feed], per_min));
     let ramp = policy.facility.feeds().numbers().filter_map(ramp).max().unwrap_or_default();
+    ramp.saturating_add(most_dispatch + slowest + policy.dispatch.proof())
+}
+
+/// The longest time from the decision to put machines below `feed` to sleep until the last one is down.
+pub(crate) fn longest_shed(policy: &Policy, population: &Population, feed: FeedNumber) -> Duration {
+    let facility = &policy.facility;
+    let groups = facility.groups().iter().enumerate();
+    let below =
+        groups.filter(|(number, _)| facility.feeds().is_below(facility.group_feed(*number), feed));
+    let slowest = below.map(|(_, group)| shed_time(group)).max().unwrap_or_default();
+    most_dispatch(policy, population).saturating_add(slowest)
+}
+
+/// The longest time until the last machine of the site has its command.
+fn most_dispatch(policy: &Policy, population: &Population) -> Duration {
     let mut machines: BTreeMap<&str, u32> = BTreeMap::new();
     for group in policy.facility.groups() {
         if let Some(driver) = &group.driver {
             *machines.entry(driver).or_insert(0) += population.machines(group);
         }
     }
-    let dispatch = population.dispatch(machines);
-    later(horizon, ramp + dispatch + slowest + policy.dispatch.proof())
+    population.dispatch(machines)
 }
 
 /// The horizon of a plan made at `now`. It moves in steps of a sixteenth of the plan's length, so

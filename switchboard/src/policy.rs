@@ -7,6 +7,7 @@
 mod declared;
 mod feeds;
 mod groups;
+mod limits;
 mod meters;
 mod names;
 mod power;

@@ -8,7 +8,8 @@
 //! is short** (of two that begin at once, the one whose name sorts later). A lease is short of all
 //! that its feed lacks when the lease begins, counting the leases that began before it and still
 //! run: this much must be found before its power can be proven free, and the plan shows the same
-//! figure as the feed's deficit. A firm lease is also short of what firm leases alone lack if only
+//! figure as the feed's deficit. When a limit is lower from some time on while leases run, the same
+//! holds at that time: the lease that began last is short first. A firm lease is also short of what firm leases alone lack if only
 //! machines with a driver count, because starving machines proves nothing.
 
 use std::cmp::Reverse;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 
-use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
+use crate::facility::{Facility, FeedNumber, Feeds, LimitChange, PerFeed};
 use crate::lease::Lease;
 use crate::plan::{Fleet, Selection};
 use crate::reservation::reservations;
@@ -59,6 +60,8 @@ pub(crate) struct Supply<'a> {
     firm: PerFeed<Capacity>,
     /// Every machine.
     any: PerFeed<Capacity>,
+    /// Whether some limit changes with time.
+    is_dated: bool,
 }
 
 impl<'a> Supply<'a> {
@@ -68,7 +71,8 @@ impl<'a> Supply<'a> {
         let feeds = facility.feeds();
         let fixed = facility.fixed_load(&fleet.population);
         let none = PerFeed::all(feeds, Capacity::default());
-        let mut supply = Self { feeds, fixed, firm: none.clone(), any: none };
+        let is_dated = !facility.dated().is_empty();
+        let mut supply = Self { feeds, fixed, firm: none.clone(), any: none, is_dated };
         for (number, machines) in (0..facility.groups().len()).zip(&fleet.groups) {
             let group = &facility.groups()[number];
             let absent = machines.iter().filter(|machine| machine.absent).count();
@@ -137,16 +141,57 @@ impl<'a> Supply<'a> {
             }
             let (at, watts) = (lease.ends(), Watts(-reservation.last().0));
             changes.push(Reverse(Change { at, ends: true, lease: number, watts }));
-            // A lease lacks most when it begins: leases that begin later are short themselves,
-            // leases that end only relieve it, and what it takes over from one of them was needed
-            // before, too.
+            // With limits that do not change, a lease lacks most when it begins: leases that begin later
+            // are short themselves, leases that end only relieve it, and what it takes over from one of
+            // them was needed before, too.
             let firm = !lease.accept_unverified;
-            let Some((node, missing)) = self.worst(lease, firm, &running) else { continue };
-            let to = self.relieved(&leases, &changes, lease, node, &running);
-            let shortage = self.shortage(node, firm, missing, begins, Some(to));
-            shortages.insert(lease.id.clone(), shortage);
+            let mut most = self.worst(lease, firm, begins, &running).map(|(node, missing)| {
+                let to = self.relieved(&leases, &changes, lease, (node, begins), &running);
+                self.shortage(node, firm, missing, begins, Some(to))
+            });
+            if self.is_dated {
+                self.with_lower_limits(&leases, &changes, lease, begins, &running, &mut most);
+            }
+            shortages.extend(most.map(|shortage| (lease.id.clone(), shortage)));
         }
         shortages
+    }
+
+    /// Makes `most` the greatest shortage of `lease`, with those at times after its beginning at which a
+    /// limit on its path becomes lower. It is short from the first of them on.
+    fn with_lower_limits(
+        &self,
+        leases: &[&Lease],
+        changes: &BinaryHeap<Reverse<Change>>,
+        lease: &Lease,
+        begins: Timestamp,
+        running: &PerFeed<Running>,
+        most: &mut Option<Shortage>,
+    ) {
+        let path = self.feeds.path_of(&lease.feed).iter();
+        let falls = path.flat_map(|feed| self.feeds[*feed].limit.after(begins));
+        let falls = falls.take_while(|change| change.at < lease.ends());
+        let mut falls: Vec<Timestamp> =
+            falls.filter(LimitChange::lowers).map(|change| change.at).collect();
+        falls.sort_unstable();
+        falls.dedup();
+        let firm = !lease.accept_unverified;
+        let mut coming: Vec<Change> = changes.iter().map(|Reverse(change)| *change).collect();
+        coming.sort_unstable();
+        let mut coming = coming.into_iter().peekable();
+        let mut running = running.clone();
+        for at in falls {
+            while let Some(change) = coming.next_if(|change| change.at <= at) {
+                self.change(&mut running, leases, change);
+            }
+            let Some((node, missing)) = self.worst(lease, firm, at, &running) else { continue };
+            let from = most.as_ref().map_or(at, |most| most.from);
+            if most.as_ref().is_some_and(|most| missing <= most.missing) {
+                continue;
+            }
+            let to = self.relieved(leases, changes, lease, (node, at), &running);
+            *most = Some(self.shortage(node, firm, missing, from, Some(to)));
+        }
     }
 
     /// Describes the shortage of `feed` at `at`, where the plan has found that `missing` watts are
@@ -170,9 +215,10 @@ impl<'a> Supply<'a> {
                 .zip(&reservations)
                 .filter(|(lease, _)| lease.reserves(at))
                 .for_each(|(lease, reserved)| self.begin(&mut running, lease, reserved.at(at)));
-            self.lacks(node, false, &running) > Watts::ZERO
+            self.lacks(node, false, at, &running) > Watts::ZERO
         };
         let mut ends: Vec<Timestamp> = here.iter().map(|lease| lease.ends()).collect();
+        ends.extend(self.feeds[node].limit.after(at).map(|change| change.at));
         ends.sort_unstable();
         ends.dedup();
         let to = ends.into_iter().find(|end| !lacks(*end));
@@ -205,10 +251,16 @@ impl<'a> Supply<'a> {
         }
     }
 
-    /// What a feed lacks with all leases. For a firm lease, what firm leases alone lack with firm
+    /// What a feed lacks at `at` with all leases. For a firm lease, what firm leases alone lack with firm
     /// machines alone counts if that is more.
-    fn lacks(&self, node: FeedNumber, firm: bool, running: &PerFeed<Running>) -> Watts {
-        let usable = self.feeds[node].usable();
+    fn lacks(
+        &self,
+        node: FeedNumber,
+        firm: bool,
+        at: Timestamp,
+        running: &PerFeed<Running>,
+    ) -> Watts {
+        let usable = self.feeds[node].usable(at);
         let lacks = |leases: Watts, capacity: Capacity| {
             (self.fixed[node] + leases).saturating_sub(usable).saturating_sub(capacity.freed)
         };
@@ -220,42 +272,52 @@ impl<'a> Supply<'a> {
         if firm { all.max(lacks(sum.firm, self.firm[node])) } else { all }
     }
 
-    /// The feed on the lease's path that lacks most; of equal ones, the lowest.
+    /// The feed on the lease's path that lacks most at `at`; of equal ones, the lowest.
     fn worst(
         &self,
         lease: &Lease,
         firm: bool,
+        at: Timestamp,
         running: &PerFeed<Running>,
     ) -> Option<(FeedNumber, Watts)> {
         let path = self.feeds.path_of(&lease.feed).iter().rev();
-        path.map(|&node| (node, self.lacks(node, firm, running)))
+        path.map(|&node| (node, self.lacks(node, firm, at, running)))
             .filter(|(_, missing)| *missing > Watts::ZERO)
             .max_by_key(|(_, missing)| *missing)
     }
 
-    /// When `lease` no longer lacks anything at `node`: when enough other leases have ended, at the
-    /// latest at its own end.
+    /// When `lease` no longer lacks what it lacks at `node` from `from` on: when enough other leases have
+    /// ended or the limit is higher, at the latest at its own end.
     fn relieved(
         &self,
         leases: &[&Lease],
         changes: &BinaryHeap<Reverse<Change>>,
         lease: &Lease,
-        node: FeedNumber,
+        (node, from): (FeedNumber, Timestamp),
         running: &PerFeed<Running>,
     ) -> Timestamp {
         let mut running = running.clone();
         let mut coming: Vec<Change> = changes.iter().map(|Reverse(change)| *change).collect();
+        coming.retain(|change| change.at > from && change.at < lease.ends());
         coming.sort_unstable();
-        for change in coming {
-            if change.at >= lease.ends() {
-                break;
+        let mut coming = coming.into_iter().peekable();
+        let mut limits = self.feeds[node].limit.after(from).map(|change| change.at).peekable();
+        loop {
+            let at = match (coming.peek().map(|change| change.at), limits.peek().copied()) {
+                (None, None) => return lease.ends(),
+                (lease, limit) => lease.into_iter().chain(limit).min().unwrap_or(from),
+            };
+            if at >= lease.ends() {
+                return lease.ends();
             }
-            self.change(&mut running, leases, change);
-            if self.lacks(node, !lease.accept_unverified, &running) == Watts::ZERO {
-                return change.at;
+            limits.next_if(|limit| *limit <= at);
+            if let Some(change) = coming.next_if(|change| change.at <= at) {
+                self.change(&mut running, leases, change);
+            }
+            if self.lacks(node, !lease.accept_unverified, at, &running) == Watts::ZERO {
+                return at;
             }
         }
-        lease.ends()
     }
 
     fn shortage(

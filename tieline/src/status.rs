@@ -64,6 +64,13 @@ pub fn status(server: &Server) -> Result<(), Failure> {
     print(&text)
 }
 
+/// When the limit of a feed changes next, and to what.
+fn next_limit(feed: &FeedView, shown: &Shown) -> Option<String> {
+    let (at, next) = feed.usable_changes_at.zip(feed.usable_next)?;
+    let (verb, at) = (if next < feed.usable { "falls" } else { "rises" }, shown.moment(at));
+    Some(format!("{}: usable {verb} to {} kW at {at}", feed.feed, kw(next)))
+}
+
 /// The part about the switchboard.
 #[must_use]
 pub fn control_plane(
@@ -112,6 +119,11 @@ pub fn control_plane(
         ]);
     }
     let _ = write!(text, "\n{}", table.render(width).text);
+    for feed in &feeds.feeds {
+        text.push_str(
+            &next_limit(feed, shown).map_or_else(String::new, |line| hanging(&line, width)),
+        );
+    }
     let _ = write!(text, "\n{}", groups(site).render(width).text);
 
     if !site.machines_off_by_cause.is_empty() {

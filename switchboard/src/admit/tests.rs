@@ -1,4 +1,7 @@
+use rand::prelude::*;
+
 use super::*;
+use crate::facility::Limit;
 use crate::fixture::{at, lease, policy, policy_with};
 
 fn ask(others: &[Lease], lease: Lease) -> Result<Admission, Refusal> {
@@ -216,4 +219,110 @@ fn a_renewal_that_takes_what_another_was_to_have_needs_the_whole_lead() {
     };
     assert!(asked(3000).is_ok());
     assert!(matches!(asked(3900), Err(Refusal::TooLate { .. })));
+}
+
+fn with_limits(a: &[(i64, i64)], root: &[(i64, i64)]) -> Policy {
+    let series = |most: i64, changes: &[(i64, i64)]| {
+        let changes = changes.iter().map(|&(secs, watts)| (at(secs), Watts(watts)));
+        Limit::series(Watts(most), changes).expect("times rise")
+    };
+    policy_with(|parts| {
+        parts.feeds[0].limit = series(100_000, root);
+        parts.feeds[1].limit = series(50_000, a);
+    })
+}
+
+#[test]
+fn a_lease_that_does_not_fit_a_lower_limit_is_refused_with_its_arithmetic() {
+    let policy = with_limits(&[(10_000, 30_000), (20_000, 50_000)], &[]);
+    let ask = |start, end| {
+        let asked = lease("l", "a", 40_000, start, end);
+        admit(&policy, &Population::default(), &[], asked, at(0))
+    };
+    let refusal = ask(9_000, 25_000).unwrap_err();
+    let want = "a from 2027-01-15T10:46:40Z to 2027-01-15T13:33:20Z: usable 30.000 kW − house 1.000 − committed 0.000 \
+                − residual 0.420 − unsheddable 0.000 − unassigned 0.000 = 28.580; asked 40.000 → short 11.420 kW";
+    assert!(refusal.to_string().contains(want), "{refusal}");
+    assert!(ask(9_000, 10_000).is_ok() && ask(20_060, 30_000).is_ok());
+    assert!(ask(9_000, 10_001).is_err() && ask(20_059, 30_000).is_err());
+}
+
+/// For random series of limits and leases of different tenants, a lease is admitted exactly when no
+/// instant of its time has a feed on its path without enough power, and the line that is shown is one
+/// of the tightest.
+#[test]
+fn admission_agrees_with_a_look_at_every_instant() {
+    let (mut taken, mut refused) = (0, 0);
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut series = |least: i64, most: i64| -> Vec<(i64, i64)> {
+            let mut from = 9_000;
+            let changes = (0..random.random_range(0..6)).map(|_| {
+                from += random.random_range(1..3_000);
+                (from, random.random_range(least..=most))
+            });
+            changes.collect()
+        };
+        let policy = with_limits(&series(20_000, 50_000), &series(40_000, 100_000));
+        let mut leases: Vec<Lease> = Vec::new();
+        for number in 0..8 {
+            let start = random.random_range(9_000..18_000);
+            let asked = Lease {
+                tenant: format!("tenant {number}"),
+                ready_before: Duration::ZERO,
+                ..lease(
+                    &format!("l{number}"),
+                    ["a", "b", "root"].choose(&mut random).unwrap(),
+                    random.random_range(1_000..40_000),
+                    start,
+                    start + random.random_range(1..6_000),
+                )
+            };
+            let facility = &policy.facility;
+            let feeds = facility.feeds();
+            // What firm leases cannot have, by the policy of the fixture.
+            let fixed = |feed: &str| match feed {
+                "root" => 5_000 + 22 * 30 + 15_000,
+                "a" => 1_000 + 14 * 30,
+                _ => 8 * 30 + 15_000,
+            };
+            let left = |instant: Timestamp, feed: FeedNumber| {
+                let all = leases.iter().chain([&asked]);
+                let here =
+                    all.filter(|lease| lease.reserves(instant) && feeds.carries(feed, &lease.feed));
+                let leased: Watts = here.map(|lease| lease.gross).sum();
+                feeds[feed].usable(instant) - Watts(fixed(feeds[feed].id.as_str())) - leased
+            };
+            let instants: Vec<Timestamp> = (asked.start.as_second()..asked.end.as_second())
+                .map(|secs| Timestamp::from_second(secs).unwrap())
+                .collect();
+            let path = feeds.path_of(&asked.feed);
+            let least: Vec<Watts> = path
+                .iter()
+                .map(|feed| instants.iter().map(|at| left(*at, *feed)).min().unwrap())
+                .collect();
+            let fits = least.iter().all(|left| *left >= Watts::ZERO);
+            let answer = admit(&policy, &Population::default(), &leases, asked.clone(), at(0));
+            assert_eq!(answer.is_ok(), fits, "seed {seed}, {asked:?}: {answer:?}, {least:?}");
+            let arithmetic = match &answer {
+                Ok(admission) => &admission.arithmetic,
+                Err(
+                    Refusal::DoesNotFit { arithmetic, .. }
+                    | Refusal::NeedsUnverified { arithmetic, .. },
+                ) => arithmetic,
+                Err(refusal) => panic!("{refusal}"),
+            };
+            for (line, least) in arithmetic.iter().zip(&least) {
+                assert_eq!(line.usable, feeds[feeds.number(&line.feed).unwrap()].usable(line.from));
+                assert_eq!(line.available - line.asked, *least, "seed {seed}: {line}");
+            }
+            if let Ok(admission) = answer {
+                leases.push(admission.lease);
+                taken += 1;
+            } else {
+                refused += 1;
+            }
+        }
+    }
+    assert!(taken > 500 && refused > 500, "{taken} taken, {refused} refused");
 }

@@ -15,7 +15,7 @@ pub enum Doing {
     Tenant,
     /// More is drawn than is declared: by the house, or by machines beyond their nameplates.
     House,
-    /// The limit is lower than it was when the lease was committed.
+    /// The limit is lower than when the lease was committed, or than it was then to be at this time.
     Derate,
     /// A meter on the way was silent or implausible shortly before.
     Meter,
@@ -66,7 +66,8 @@ impl std::fmt::Display for Blame {
 pub(crate) struct Causes {
     /// What tenants draw beyond what they have reserved.
     pub(crate) tenant: Watts,
-    /// By how much the limit was lowered since the lease was committed; negative if it was raised.
+    /// By how much less is usable now than admission counted on when the lease was committed; negative if
+    /// it is more.
     pub(crate) derate: Watts,
     /// What is drawn beyond tenants, the declared house and the machines that are seen and not
     /// confirmed to be down.

@@ -26,8 +26,10 @@ impl Core {
         let feeds = facility.feeds();
         let name = &feeds[feed].id;
         let admitted = self.state.leases.get(&lease.id).and_then(|record| {
-            record.arithmetic.iter().find(|line| line.feed == *name).map(|line| line.usable)
+            let line = record.arithmetic.iter().find(|line| line.feed == *name)?;
+            Some(line.least_usable.unwrap_or(line.usable))
         });
+        let usable = feeds[feed].usable(self.schedule);
         let less = self.less(&PerFeed::all(feeds, None), now);
         let tenant = self.sums.over(feed);
         // Without samples to compare with, all that is confirmed to be down is in `down`.
@@ -40,7 +42,7 @@ impl Core {
         let path = feeds.path(feed).iter();
         Causes {
             tenant,
-            derate: admitted.map(|usable| usable - feeds[feed].usable()).unwrap_or_default(),
+            derate: admitted.map(|admitted| admitted - usable).unwrap_or_default(),
             house: (others - declared - self.sums.unmetered(feed)).max(directive::Watts::ZERO),
             undone: less[feed].needed.saturating_sub(down),
             is_meter: path

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use directive::{LeaseId, MachineId, Means, Watts};
+use directive::{FeedId, LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
@@ -42,7 +42,9 @@ impl Core {
         let turn = self.longest_turn();
         let is_near = |lease: &&Lease| self.is_near(lease, turn);
         let leases: Vec<&Lease> = self.leases.iter().filter(is_near).collect();
-        let wanted = plan::wanted(&self.policy, leases.iter().copied(), &self.fleet.population);
+        let near = (self.schedule, self.near_limits(turn));
+        let population = &self.fleet.population;
+        let wanted = plan::wanted(&self.policy, leases.iter().copied(), population, near);
         let (mut off, mut spare) = self.confirmed_off(&leases);
         let unanswered: Vec<MachineId> = self
             .states
@@ -134,10 +136,26 @@ impl Core {
     /// Whether `lease` runs, or begins before a machine that comes back, in a `turn` at most, could
     /// go again.
     fn is_near(&self, lease: &Lease, turn: Duration) -> bool {
+        self.schedule < lease.ends()
+            && lease.reserved_from() <= self.near(lease.gross, &lease.feed, turn)
+    }
+
+    /// Until when a limit counts that is lower before a machine that comes back could go again.
+    fn near_limits(&self, turn: Duration) -> Timestamp {
+        let facility = &self.policy.facility;
+        let near = facility.dated().iter().map(|feed| {
+            let feed = &facility.feeds()[*feed];
+            self.near(feed.most_usable() - feed.least_usable(), &feed.id, turn)
+        });
+        near.max().unwrap_or(self.schedule)
+    }
+
+    /// By when a machine that comes back now, in a `turn` at most, could have gone again together with
+    /// others that free `watts` at `feed`.
+    fn near(&self, watts: Watts, feed: &FeedId, turn: Duration) -> Timestamp {
         let policy = &self.policy;
-        let ramp = ramp_time(lease.gross, policy.slowest_down_per_min(&lease.feed));
-        let lead = turn + policy.dispatch.proof() + ramp;
-        self.schedule < lease.ends() && lease.reserved_from() <= later(self.schedule, lead)
+        let ramp = ramp_time(watts, policy.slowest_down_per_min(feed));
+        later(self.schedule, turn + policy.dispatch.proof() + ramp)
     }
 
     /// Whether what `machine` was to free is off without it.

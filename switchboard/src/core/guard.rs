@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use directive::{
     FeedId, Generation, GuardCohort, GuardFeed, GuardState, GuardTable, GuardedFeed, MachineId,
-    Means, MeterId, ReceiverId, Watts,
+    Means, MeterId, ReceiverId, UsableChange, Watts,
 };
 use jiff::Timestamp;
 
 use super::{Core, Outputs};
 use crate::admit::shed_time;
 use crate::cause::Cause;
-use crate::facility::{FeedNumber, PerFeed};
+use crate::facility::{Feed, FeedNumber, LimitChange, PerFeed};
 use crate::plan::{self, Chosen};
 
 /// What the switchboard has told agents of the guard, and what it has taken over from them.
@@ -31,6 +31,15 @@ pub(super) struct Guards {
     taken_over: BTreeSet<FeedNumber>,
     /// What agents say of the feeds they guard.
     feeds: PerFeed<Option<(ReceiverId, GuardedFeed)>>,
+}
+
+/// When the feed may carry another power.
+fn changes(feed: &Feed) -> Vec<UsableChange> {
+    let change = |change: LimitChange| UsableChange {
+        from: change.at,
+        usable: feed.usable_of(change.after),
+    };
+    feed.limit.changes().map(change).collect()
 }
 
 /// The table is made anew at most this often.
@@ -123,13 +132,13 @@ impl Core {
                 parent: feed.parent.clone(),
                 owner: feed.meter.as_ref().and_then(|meter| self.owner(meter, former)),
                 meter: feed.meter.clone(),
-                usable: feed.usable(),
-                rating: feed.limit,
+                usable: feed.usable_of(feed.limit.first()),
+                rating: feed.limit.highest(),
                 band: facility.band(number),
                 after: rules.after,
                 lag_ms: millis(self.policy.dispatch.settle),
                 stale_after_ms: millis(spec.map(|spec| spec.stale_after).unwrap_or_default()),
-                changes: Vec::new(),
+                changes: changes(feed),
             }
         };
         let cohort = |number: usize| {

@@ -201,8 +201,11 @@ impl Core {
     /// before the meter is read.
     fn assumed(&self, feed: FeedNumber, figures: Watts, less: Less, wall: Timestamp) -> Watts {
         let facility = &self.policy.facility;
+        // Machines that are off without a lease may have gone for a limit that is lower soon.
+        let is_alone = less.alone > Watts::ZERO;
+        let until = if is_alone { self.limits_matter_until(feed, wall) } else { wall };
         // Machines would go for the band, too.
-        let usable = facility.feeds()[feed].usable() - facility.band(feed);
+        let usable = facility.feeds()[feed].least_usable_within(wall, until) - facility.band(feed);
         let left = usable - self.sums.reserved(feed, wall) - figures;
         if less.alone == Watts::ZERO {
             return left.min(Watts::ZERO);

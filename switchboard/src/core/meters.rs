@@ -87,8 +87,8 @@ impl Core {
             let path = feeds.path(feed).iter();
             Some(Seen {
                 sample: samples[feed].map(|(watts, taken_at)| Sample { watts, taken_at }),
-                limit: path.map(|above| feeds[*above].limit).min().unwrap_or_default(),
-                usable: feeds[feed].usable(),
+                limit: path.map(|above| feeds[*above].limit.highest()).min().unwrap_or_default(),
+                usable: feeds[feed].most_usable(),
                 band: facility.band(feed),
                 largest: facility.largest(feed),
                 expected: (figures[feed] + middle + correction).max(Watts::ZERO),
@@ -149,7 +149,7 @@ impl Core {
         wall: Timestamp,
         now: Instant,
     ) -> Option<(Watts, Timestamp)> {
-        let site = self.policy.facility.feeds().as_slice().first()?.limit;
+        let site = self.policy.facility.feeds().as_slice().first()?.limit.highest();
         let possible = Watts(site.0.saturating_mul(POSSIBLE));
         self.inventory.metered(meter, wall, now).filter(|(watts, _)| *watts <= possible)
     }
@@ -206,8 +206,11 @@ impl Core {
         if !self.is_believed(feed) {
             return None;
         }
-        let feeds = self.policy.facility.feeds();
-        self.inventory.headroom(&feeds[feed], self.sums.leased(feed), wall, now)
+        let of = &self.policy.facility.feeds()[feed];
+        let headroom = self.inventory.headroom(of, self.sums.leased(feed), wall, now)?;
+        // A stepped clock neither ends a lower limit nor puts one off.
+        let lower = of.usable(wall).saturating_sub(of.usable(self.schedule));
+        Some(Headroom { watts: headroom.watts - lower, ..headroom })
     }
 
     /// Why the meter of `feed` proves nothing, in words.

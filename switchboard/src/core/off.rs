@@ -183,6 +183,7 @@ impl Core {
         match by {
             OffBy::Lease => needs(),
             OffBy::Stays => format!("{}, too soon for the machine to come back before", needs()),
+            OffBy::Limit => format!("the limit of {at} is lower now, or is about to be"),
             OffBy::Load => format!("{at} would carry too much with it, even without leases"),
             OffBy::Guard => format!("the guard of {at} put it to sleep, and the plan keeps it off"),
             OffBy::Room => format!("it may come back when it is its turn and {at} has room for it"),

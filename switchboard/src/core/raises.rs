@@ -19,6 +19,7 @@ use super::{Core, Withheld};
 use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
 use crate::lease::later;
 use crate::load::NEGLIGIBLE;
+use crate::plan;
 use crate::policy::Policy;
 
 /// Machines that were released and whose return is not complete.
@@ -419,12 +420,27 @@ impl Core {
             let mining = figures[feed] + correction - less[feed].down;
             let tenants = (others - mining).max(Watts::ZERO).min(self.sums.unmetered(feed));
             let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
-            let usable = feeds[feed].usable();
+            // What is woken now must be able to go again before the limit is lower.
+            let until = self.limits_matter_until(feed, wall);
+            let usable = feeds[feed].least_usable_within(wall, until);
             // By so much the load may have risen since the plan released a machine.
             let tolerance = usable.scale(NEGLIGIBLE).max(facility.band(feed).scale(IN_BAND));
             let tolerance = tolerance.min(facility.band(feed));
             Ok(usable - facility.band(feed) + tolerance - others + tenants - reserved)
         })
+    }
+
+    /// A limit of `feed` that is lower before this time matters now: what may be woken by a permit of now
+    /// may draw until then before it is off again. A permit lives for a while, meters take their time to
+    /// show what was woken, and machines to be commanded and to go.
+    pub(super) fn limits_matter_until(&self, feed: FeedNumber, wall: Timestamp) -> Timestamp {
+        let policy = &self.policy;
+        if !policy.facility.feeds()[feed].limit.is_dated() {
+            return wall;
+        }
+        let lives = policy.failsafe.permit_ttl + policy.dispatch.settle;
+        let goes = plan::longest_shed(policy, &self.fleet.population, feed);
+        later(wall, lives + goes + policy.dispatch.settle + policy.dispatch.margin)
     }
 
     /// What `machine`, which is to come back, waits for, besides its turn. `None` if nothing is in

@@ -3,6 +3,7 @@
 mod amendments;
 mod doubts;
 mod drivers;
+mod limits;
 mod newcomers;
 mod off;
 mod phases;
@@ -490,7 +491,7 @@ fn lowering_is_never_refused() {
     world.commit("l", "a", 40_000, 1000, 1500);
     world.run_to(20);
     assert_eq!(world.core.shortage_of(&"l".into()), None);
-    let mut policy = policy_with(|parts| parts.feeds[1].limit = Watts(40_000));
+    let mut policy = policy_with(|parts| parts.feeds[1].limit = Watts(40_000).into());
     policy.digest = "low".into();
     assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
     assert_eq!(world.core.policy.digest, "low");

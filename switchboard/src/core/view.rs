@@ -255,10 +255,13 @@ impl Core {
             let metered =
                 feed.meter.as_ref().and_then(|meter| self.inventory.metered(meter, wall, now));
             let headroom = self.headroom(number, wall, now);
+            let next = feed.limit.after(wall).next();
             FeedView {
                 feed: feed.id.clone(),
                 parent: feed.parent.clone(),
-                usable: feed.usable(),
+                usable: feed.usable(wall),
+                usable_changes_at: next.map(|change| change.at),
+                usable_next: next.map(|change| feed.usable_of(change.after)),
                 committed: self.sums.reserved(number, wall),
                 metered: metered.map(|(watts, _)| watts),
                 headroom: headroom.map(|headroom| headroom.watts),

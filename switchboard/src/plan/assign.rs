@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use directive::{MachineId, Watts};
 use jiff::Timestamp;
 
-use super::counts::{Change, Counts, Input, Interval};
+use super::counts::{Change, Counts, Interval};
+use super::input::Input;
 use super::rooms::{Rooms, Span, Unleased};
 use super::units::{Period, Unit, Units};
 use super::{Chosen, Deficit};
@@ -86,6 +87,8 @@ struct Assign<'a, 'f> {
     /// The load of the house, unassigned sessions and every machine at full draw.
     fixed: &'a PerFeed<Watts>,
     now: Timestamp,
+    /// When the interval begins that is under consideration.
+    at: Timestamp,
     units: Units<'f>,
     leases: Leases<'a>,
     /// The places of the machines of each cohort that are off.
@@ -118,7 +121,9 @@ pub(super) fn assign(
         }
         if interval.from < interval.to && rooms.takes_more() {
             let (committed, freed) = (assign.leases.committed.clone(), assign.freed.clone());
-            rooms.push(Span { from: interval.from, to: interval.to, committed, freed });
+            let usable = (!input.policy.facility.dated().is_empty())
+                .then(|| PerFeed::each(feeds, |feed| feeds[feed].usable(interval.from)));
+            rooms.push(Span { from: interval.from, to: interval.to, committed, freed, usable });
         }
     }
     let fallback = fallback.unwrap_or_else(|| assign.fallback(input));
@@ -132,8 +137,9 @@ pub(super) fn assign(
 
 fn unleased(input: &Input<'_>, full: &PerFeed<Watts>, number: FeedNumber) -> Unleased {
     let feed = &input.policy.facility.feeds()[number];
-    let left = feed.usable() - (input.fixed[number] - full[number]);
-    Unleased { feed: feed.id.clone(), left, full: full[number] }
+    let usable = feed.usable(input.now);
+    let left = usable - (input.fixed[number] - full[number]);
+    Unleased { feed: feed.id.clone(), usable, left, full: full[number] }
 }
 
 impl<'a, 'f> Assign<'a, 'f> {
@@ -145,6 +151,7 @@ impl<'a, 'f> Assign<'a, 'f> {
             feeds,
             fixed: input.fixed,
             now: input.now,
+            at: input.now,
             chosen_before: chosen_before(&units, input.now),
             off: vec![Places::default(); units.cohorts.len()],
             units,
@@ -207,27 +214,45 @@ impl<'a, 'f> Assign<'a, 'f> {
         let causes = Causes::new(interval);
         for (Change { cohort, off, needed }, without, running) in left {
             let for_running = (needed as usize).saturating_sub(running);
-            let alone = causes.alone(cohort);
-            self.pass_on((cohort, &without), (for_running, alone), &mut [], interval, next);
+            let alone = causes.alone(cohort) + self.coming_alone(cohort, interval, next);
+            // What went for a limit may be off for a lease at another feed below it now.
+            let mut going = Vec::new();
+            if !self.policy.facility.dated().is_empty() {
+                going = self.missing(cohort, &causes);
+                going.retain(|(lease, _)| lease.is_some());
+            }
+            self.pass_on((cohort, &without), (for_running, alone), &mut going, interval, next);
             let present = self.off[cohort as usize].len();
             if off as usize > present {
-                let mut has: BTreeMap<Option<usize>, u32> = BTreeMap::new();
-                for unit in self.off_units(cohort) {
-                    *has.entry(self.lease_of(unit)).or_default() += 1;
-                }
-                let mut causes = causes.of(cohort);
-                for (cause, count) in &mut causes {
-                    *count = count.saturating_sub(has.get(cause).copied().unwrap_or(0));
-                }
-                self.take_off(cohort, off as usize - present, causes, interval, next);
+                let missing = self.missing(cohort, &causes);
+                self.take_off(cohort, off as usize - present, missing, interval, next);
             }
         }
     }
 
+    /// For what machines of `cohort` go, beyond those that are off for it.
+    fn missing(&self, cohort: u32, causes: &Causes) -> Vec<(Option<usize>, u32)> {
+        let mut has: BTreeMap<Option<usize>, u32> = BTreeMap::new();
+        for unit in self.off_units(cohort) {
+            *has.entry(self.lease_of(unit)).or_default() += 1;
+        }
+        let mut causes = causes.of(cohort);
+        for (cause, count) in &mut causes {
+            *count = count.saturating_sub(has.get(cause).copied().unwrap_or(0));
+        }
+        causes
+    }
+
     /// Every further interval.
     fn go_on(&mut self, interval: &Interval, next: &[Interval]) {
+        self.at = interval.from;
         let mut over: BTreeMap<u32, Vec<usize>> =
             interval.changes.iter().map(|change| (change.cohort, Vec::new())).collect();
+        if !interval.raised.is_empty() {
+            // A lease may begin with as many machines as went for the limit.
+            let begun = interval.causes.iter().map(|(cohort, ..)| (*cohort, Vec::new()));
+            over.extend(begun);
+        }
         for &lease in &interval.ended {
             self.leases.end(self.feeds, lease);
             for (cohort, place) in std::mem::take(&mut self.leases.machines[lease]) {
@@ -256,19 +281,45 @@ impl<'a, 'f> Assign<'a, 'f> {
             let released = present.saturating_sub(off);
             let for_running = needed.saturating_sub(present - over.len());
             let mut back = over.split_off(over.len().saturating_sub(released));
+            // Then those that went for a limit which is higher now.
+            let mut eased = self.eased(cohort, interval);
+            let keep = eased.len().saturating_sub(released - back.len());
+            back.extend(eased.split_off(keep));
             if back.len() < released {
                 let others = self.off_units(cohort).rev().filter(|unit| !self.is_over(*unit));
-                back.extend(others.take(released - back.len()));
+                let others = others.filter(|unit| !back.contains(unit));
+                let others: Vec<usize> = others.take(released - back.len()).collect();
+                back.extend(others);
             }
             for unit in back {
                 self.give_back(cohort, unit, interval.from);
             }
             let (mut going, alone) = (causes.of(cohort), causes.alone(cohort));
             self.pass_on((cohort, &over), (for_running, alone), &mut going, interval, next);
+            // Leases that begin now take what they need of the others.
+            let for_leases = going.iter().filter(|(lease, _)| lease.is_some());
+            let for_leases: usize = for_leases.map(|(_, count)| *count as usize).sum();
+            let alone = eased.len().saturating_sub(for_leases);
+            let begins = (eased.len(), alone);
+            self.pass_on((cohort, &eased), begins, &mut going, interval, next);
             if off > present {
                 self.take_off(cohort, off - present, going, interval, next);
             }
         }
+    }
+
+    /// The machines of `cohort` that are off for no lease below a feed whose limit is higher from the
+    /// beginning of `interval` on, in the order in which they go.
+    fn eased(&self, cohort: u32, interval: &Interval) -> Vec<usize> {
+        let feed = self.units.cohorts[cohort as usize].feed;
+        if !interval.raised.iter().any(|raised| self.feeds.is_below(feed, *raised)) {
+            return Vec::new();
+        }
+        let is_alone = |unit: &usize| {
+            let unit = &self.units.units[*unit];
+            unit.active.is_some_and(|active| unit.periods[active].lease.is_none())
+        };
+        self.off_units(cohort).filter(is_alone).collect()
     }
 
     fn why(&self, unit: usize) -> Why {

@@ -1,49 +1,24 @@
-//! Counts over time: goes through the starts and ends of the leases, and has the [`Shape`] fitted at
+//! Counts over time: goes through the starts and ends of obligations, and has the [`Shape`] fitted at
 //! each. The result says how many machines of each cohort are off in each interval, and for which
 //! lease each change is made.
 //!
 //! A machine that would have to go again before it has been awake for its shortest time stays off in
 //! between. Each cohort has its own times for this.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use directive::{LeaseId, Watts};
+use directive::Watts;
 use jiff::Timestamp;
 
 use super::Deficit;
+use super::input::{Input, Off};
 use super::needs::Committed;
-use super::shape::{Cohort, Kept, Shape};
+use super::obligations::{Edge, Obligation, edges};
+use super::shape::{Kept, Shape};
 use crate::admit::ramp_time;
-use crate::facility::{FeedNumber, PerFeed};
-use crate::lease::{Lease, later};
-use crate::policy::Policy;
-use crate::reservation::Reservation;
-
-/// The machines of one cohort that are off at present.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Off {
-    /// Those of running leases.
-    pub(super) running: u32,
-    /// Those that are off already for leases that have not begun, with the lease.
-    pub(super) early: Vec<(usize, u32)>,
-    /// Those that no open lease has, and that are not on their way back.
-    pub(super) left: u32,
-    /// For each that is on its way back: since when. The latest comes first.
-    pub(super) returning: Vec<Timestamp>,
-    /// Those that an earlier plan chose to go later for these leases, and from when on it needs them.
-    pub(super) chosen: Vec<((usize, Timestamp), u32)>,
-}
-
-impl Off {
-    fn staying(&self) -> u32 {
-        self.running + self.early.iter().map(|(_, count)| *count).sum::<u32>() + self.left
-    }
-}
-
-/// How long a machine must be able to stay awake for it to be woken, besides the time of the ramp.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pause(pub(super) Duration);
+use crate::facility::FeedNumber;
+use crate::lease::later;
 
 /// A change of one cohort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +40,24 @@ pub(super) struct Interval {
     /// The leases that begin when it begins, or reserve more from then on. In the first interval: all
     /// that run.
     pub(super) begun: Vec<usize>,
+    /// The feeds whose limits are higher from then on.
+    pub(super) raised: Vec<FeedNumber>,
+    /// What asks for more from then on, in order: the leases of `begun`, and limits that are lower.
+    pub(super) more: Vec<Obligation>,
     /// The cohorts whose counts change. The first interval has all that have machines off.
     pub(super) changes: Vec<Change>,
-    /// For what machines go: the cohort, the lease (`None`: the feed is short without any), and how
-    /// many.
+    /// For what machines go: the cohort, the lease (`None`: the feed is short without any, or its
+    /// limit is lower), and how many.
     pub(super) causes: Vec<(u32, Option<usize>, u32)>,
     /// Whether it begins after the plan's horizon.
     pub(super) beyond: bool,
+}
+
+impl Interval {
+    /// Whether a limit is lower from its beginning on.
+    pub(super) fn has_lower_limit(&self) -> bool {
+        self.more.iter().any(|obligation| matches!(obligation, Obligation::Limit(_)))
+    }
 }
 
 #[derive(Debug)]
@@ -79,26 +65,6 @@ pub(super) struct Counts {
     /// The first begins now.
     pub(super) intervals: Vec<Interval>,
     pub(super) deficits: Vec<Deficit>,
-}
-
-/// What the counts are made from.
-pub(super) struct Input<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) cohorts: &'a [Cohort],
-    pub(super) pauses: &'a [Pause],
-    /// By cohort.
-    pub(super) off: &'a [Off],
-    pub(super) leases: &'a [Lease],
-    /// What each of them reserves.
-    pub(super) reservations: &'a [Reservation],
-    /// The load of the house, unassigned sessions and every machine at full draw.
-    pub(super) fixed: &'a PerFeed<Watts>,
-    /// Feeds for which machines are starved whatever the leases accept.
-    pub(super) starving: &'a BTreeSet<FeedNumber>,
-    pub(super) now: Timestamp,
-    pub(super) horizon: Timestamp,
-    /// Leases that begin or end up to here are counted.
-    pub(super) reach: Timestamp,
 }
 
 pub(super) fn counts(input: &Input<'_>) -> Counts {
@@ -115,50 +81,33 @@ pub(super) fn counts(input: &Input<'_>) -> Counts {
 
 /// The intervals, without changes.
 fn intervals(input: &Input<'_>) -> Vec<Interval> {
-    #[derive(PartialEq, Eq, PartialOrd, Ord)]
-    enum Edge {
-        End,
-        Start,
-    }
-    let now = input.now;
-    let mut edges: Vec<(Timestamp, Edge, Timestamp, &LeaseId, usize)> = Vec::new();
-    for (number, lease) in input.leases.iter().enumerate() {
-        let reserves = lease.reserved_from() < lease.ends();
-        if now >= lease.ends() || !reserves || lease.reserved_from() > input.reach {
-            continue;
-        }
-        let from = lease.reserved_from();
-        edges.push((from.max(now), Edge::Start, from, &lease.id, number));
-        // It needs power of its own when leases end whose power it takes over.
-        let rises = input.reservations[number].rises().map(|(at, _)| at);
-        for at in rises.filter(|at| from.max(now) < *at && *at <= input.reach) {
-            edges.push((at, Edge::Start, from, &lease.id, number));
-        }
-        if lease.ends() <= input.reach {
-            edges.push((lease.ends(), Edge::End, from, &lease.id, number));
-        }
-    }
-    edges.sort_unstable();
     let first = Interval {
-        from: now,
+        from: input.now,
         to: input.horizon,
         ended: Vec::new(),
         begun: Vec::new(),
+        raised: Vec::new(),
+        more: Vec::new(),
         changes: Vec::new(),
         causes: Vec::new(),
         beyond: false,
     };
     let mut intervals = vec![first.clone()];
-    for (at, edge, _, _, number) in edges {
+    for Edge { at, asks_more, obligation } in edges(input) {
         let last = intervals.len() - 1;
         if intervals[last].from < at {
             intervals[last].to = at.min(input.horizon);
             intervals.push(Interval { from: at, beyond: at > input.horizon, ..first.clone() });
         }
         let interval = intervals.last_mut().expect("there is the first");
-        match edge {
-            Edge::End => interval.ended.push(number),
-            Edge::Start => interval.begun.push(number),
+        match obligation {
+            Obligation::Lease(number) if asks_more => interval.begun.push(number),
+            Obligation::Lease(number) => interval.ended.push(number),
+            Obligation::Limit(_) if asks_more => {}
+            Obligation::Limit(feed) => interval.raised.push(feed),
+        }
+        if asks_more {
+            interval.more.push(obligation);
         }
     }
     intervals
@@ -169,7 +118,7 @@ struct Going {
     /// By cohort: the intervals in which its count changes, and the count. If any machine of it is
     /// off now or later, the first entry is that of the first interval.
     series: Vec<Vec<(usize, u32)>>,
-    /// By interval: how long the ramp takes for what goes at its beginning.
+    /// By interval: how long it takes until all has gone that goes at its beginning.
     ramps: Vec<Duration>,
     /// The first interval that begins with the end of a lease.
     first_end: Option<usize>,
@@ -222,16 +171,34 @@ impl Going {
                 let more = shape.fit(&fitted, |feed| committed.need(feed));
                 interval.causes.extend(more.into_iter().map(|(cohort, more)| (cohort, None, more)));
             }
-            if !interval.ended.is_empty() {
+            if !interval.ended.is_empty() || !interval.raised.is_empty() {
                 for &lease in &interval.ended {
                     committed.end(lease);
                     fitted.extend(feeds.path_of(&input.leases[lease].feed));
+                }
+                for &feed in &interval.raised {
+                    committed.limit(feed, interval.from);
+                    fitted.extend(feeds.path(feed));
                 }
                 fitted.sort_by_key(|feed| (std::cmp::Reverse(feeds.path(*feed).len()), *feed));
                 fitted.dedup();
                 shape.fit(&fitted, |feed| committed.need(feed));
             }
-            for &number_of in &interval.begun {
+            if interval.has_lower_limit() {
+                going.keep_ahead(input, interval.from, &mut shape);
+            }
+            for &obligation in &interval.more {
+                let number_of = match obligation {
+                    Obligation::Lease(number) => number,
+                    Obligation::Limit(feed) => {
+                        committed.limit(feed, interval.from);
+                        fitted.extend(feeds.path(feed));
+                        let more = shape.fit(feeds.path(feed), |feed| committed.need(feed));
+                        let more = more.into_iter().map(|(cohort, more)| (cohort, None, more));
+                        interval.causes.extend(more);
+                        continue;
+                    }
+                };
                 let lease = &input.leases[number_of];
                 going.begins.entry(number_of).or_insert(number);
                 committed.begin(number_of, interval.from);
@@ -263,13 +230,31 @@ impl Going {
                     deficits.push(Deficit { feed, from, short });
                 }
             }
-            going.note(input, number, &mut shape);
+            going.note(input, number, interval, &mut shape);
         }
         (going, deficits)
     }
 
+    /// Has those machines go for a limit that is lower from `from` on that are off for it already, or
+    /// were chosen to be.
+    fn keep_ahead(&self, input: &Input<'_>, from: Timestamp, shape: &mut Shape<'_>) {
+        for (cohort, off) in (0_u32..).zip(input.off) {
+            let ahead = off.ahead.iter().find(|(at, _)| *at == from);
+            let ahead = ahead.map_or(0, |(_, count)| *count);
+            // Those that are off until then are kept anyway.
+            let kept = ahead.saturating_sub(shape.off()[cohort as usize]);
+            shape.keep(cohort, Kept::Wanted, kept);
+        }
+    }
+
     /// Notes the counts of the interval `number`.
-    fn note(&mut self, input: &Input<'_>, number: usize, shape: &mut Shape<'_>) {
+    fn note(
+        &mut self,
+        input: &Input<'_>,
+        number: usize,
+        interval: &Interval,
+        shape: &mut Shape<'_>,
+    ) {
         if number == 0 {
             let is_off = |off: &Off| off.staying() > 0 || !off.returning.is_empty();
             for (cohort, count) in shape.off().iter().enumerate() {
@@ -290,6 +275,19 @@ impl Going {
             }
         }
         self.ramps[number] = ramp_time(more, input.policy.ramp.down_per_min);
+        if interval.has_lower_limit() {
+            // Machines that go early for a limit have no lease that keeps them off until then.
+            let feeds = input.policy.facility.feeds();
+            let slowest = |feed: &FeedNumber| input.policy.slowest_down_per_min(&feeds[*feed].id);
+            let lowered = interval.more.iter().filter_map(|obligation| match obligation {
+                Obligation::Limit(feed) => Some(feed),
+                Obligation::Lease(_) => None,
+            });
+            let slowest = lowered.map(slowest).min().unwrap_or_default();
+            self.ramps[number] = self.ramps[number]
+                .max(ramp_time(more, slowest))
+                .saturating_add(input.most_dispatch);
+        }
     }
 
     /// Decides how many machines of `cohort` are off in each interval: those needed, and those that

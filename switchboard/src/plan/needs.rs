@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use directive::Watts;
 use jiff::Timestamp;
 
-use super::counts::Input;
+use super::input::Input;
 use super::shape::Need;
 use crate::facility::{FeedNumber, PerFeed, Population};
 use crate::lease::Lease;
@@ -21,13 +21,21 @@ pub(super) struct Committed<'a> {
     unverified: PerFeed<u32>,
     /// What each lease that runs commits.
     running: BTreeMap<usize, Watts>,
+    /// What is usable: the most at any time, until a limit is said to be lower.
+    usable: PerFeed<Watts>,
 }
 
 impl<'a> Committed<'a> {
     pub(super) fn new(input: &'a Input<'a>) -> Self {
         let feeds = input.policy.facility.feeds();
         let (watts, unverified) = (PerFeed::all(feeds, Watts::ZERO), PerFeed::all(feeds, 0));
-        Self { input, watts, unverified, running: BTreeMap::new() }
+        let usable = PerFeed::each(feeds, |feed| feeds[feed].most_usable());
+        Self { input, watts, unverified, running: BTreeMap::new(), usable }
+    }
+
+    /// The limit of `feed` is another one from `at` on.
+    pub(super) fn limit(&mut self, feed: FeedNumber, at: Timestamp) {
+        self.usable[feed] = self.input.policy.facility.feeds()[feed].usable(at);
     }
 
     /// The lease begins at `at`, or needs more power from then on.
@@ -57,17 +65,16 @@ impl<'a> Committed<'a> {
 
     pub(super) fn need(&self, feed: FeedNumber) -> Need {
         let load = self.input.fixed[feed] + self.watts[feed];
-        let (over, target) = wanted_off(self.input.policy, feed, load);
+        let (over, target) = wanted_off(self.input.policy, feed, load, self.usable[feed]);
         let starve = self.unverified[feed] > 0 || self.input.starving.contains(&feed);
         Need { over, target, starve }
     }
 }
 
-/// How much of `load` at `feed` must be off to keep the usable power, and how much is planned to be
+/// How much of `load` at `feed` must be off to keep to `usable`, and how much is planned to be
 /// off: for the make-up and the band too.
-fn wanted_off(policy: &Policy, feed: FeedNumber, load: Watts) -> (Watts, Watts) {
+fn wanted_off(policy: &Policy, feed: FeedNumber, load: Watts, usable: Watts) -> (Watts, Watts) {
     let facility = &policy.facility;
-    let usable = facility.feeds()[feed].usable();
     let over = load.saturating_sub(usable);
     let make_up = 1.0 + policy.dispatch.make_up_pct / 100.0;
     // Machines go for the band too, but where there are too few, nothing is missing yet.
@@ -75,12 +82,13 @@ fn wanted_off(policy: &Policy, feed: FeedNumber, load: Watts) -> (Watts, Watts) 
     (over, over.scale(make_up).max(with_band))
 }
 
-/// The power that is planned to be off at each feed while all of `leases` reserve theirs. A lease that
-/// takes over power adds only what it needs beyond.
+/// The power that is planned to be off at each feed while all of `leases` reserve theirs and each limit
+/// is the lowest from `from` until `to`. A lease that takes over power adds only what it needs beyond.
 pub(crate) fn wanted<'l>(
     policy: &Policy,
     leases: impl IntoIterator<Item = &'l Lease>,
     population: &Population,
+    (from, to): (Timestamp, Timestamp),
 ) -> PerFeed<Watts> {
     let feeds = policy.facility.feeds();
     let mut load = policy.facility.fixed_load(population);
@@ -90,5 +98,8 @@ pub(crate) fn wanted<'l>(
             load[feed] += reservation.first();
         }
     }
-    PerFeed::each(feeds, |feed| wanted_off(policy, feed, load[feed]).1)
+    PerFeed::each(feeds, |feed| {
+        let usable = feeds[feed].least_usable_within(from, to);
+        wanted_off(policy, feed, load[feed], usable).1
+    })
 }

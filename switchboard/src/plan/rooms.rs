@@ -33,7 +33,9 @@ pub struct Rooms {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Unleased {
     pub(super) feed: FeedId,
-    /// The power left for mining without any lease.
+    /// What is usable when the plan begins.
+    pub(super) usable: Watts,
+    /// The power left for mining then without any lease.
     pub(super) left: Watts,
     /// What the feed's machines draw if all of them mine.
     pub(super) full: Watts,
@@ -48,6 +50,8 @@ pub(super) struct Span {
     pub(super) committed: PerFeed<Watts>,
     /// What machines that are off free at each feed and below it.
     pub(super) freed: PerFeed<Watts>,
+    /// What is usable at each feed, if that changes with time.
+    pub(super) usable: Option<PerFeed<Watts>>,
 }
 
 /// The maximum number of rooms that a plan lists. Further ones are left out; the plan itself is
@@ -72,12 +76,15 @@ impl Rooms {
     pub fn iter(&self) -> impl Iterator<Item = Room> {
         self.spans.iter().flat_map(|span| {
             let sums = span.committed.iter().zip(span.freed.iter());
-            self.feeds.iter().zip(sums).map(|(of, (&committed, &freed))| Room {
+            let usable = span.usable.iter().flat_map(PerFeed::iter).copied().map(Some);
+            let usable = usable.chain(std::iter::repeat(None));
+            let feeds = self.feeds.iter().zip(sums).zip(usable);
+            feeds.map(|((of, (&committed, &freed)), usable)| Room {
                 feed: of.feed.clone(),
                 from: span.from,
                 to: span.to,
                 committed,
-                left: of.left - committed,
+                left: of.left + (usable.unwrap_or(of.usable) - of.usable) - committed,
                 mining: of.full - freed,
             })
         })

@@ -57,6 +57,8 @@ pub(super) fn schedule(
                         by_lease[*number].push((u, p));
                     }
                 }
+                // One that an earlier plan made for a limit has its time by when that falls now.
+                None if period.ahead.is_some() && period.due.is_some() => alone.push((u, p)),
                 None if period.at != Timestamp::MAX => {}
                 None if period.due.is_some() => alone.push((u, p)),
                 None => late.push((u, p)),
@@ -118,7 +120,13 @@ fn lower(
         }
         let shed = group(unit).map_or(Duration::ZERO, shed_time);
         let due = period.due.unwrap_or(begins);
-        let last = earlier(due, shed.saturating_add(policy.dispatch.proof()));
+        // A lower limit must be kept from its first instant on, and nothing need be proven before.
+        let lead = if period.lease.is_none() && is_limit(policy, unit.group, due) {
+            policy.dispatch.settle.saturating_add(policy.dispatch.margin)
+        } else {
+            policy.dispatch.proof()
+        };
+        let last = earlier(due, shed.saturating_add(lead));
         batches.entry(last).or_default().push((u, p));
     }
     // What is shed later must leave room for what is shed earlier.
@@ -152,6 +160,19 @@ fn lower(
             }
         }
     }
+}
+
+/// Whether a limit above the machines of `group` is lower from `at` on.
+fn is_limit(policy: &Policy, group: Option<usize>, at: Timestamp) -> bool {
+    let facility = &policy.facility;
+    if facility.dated().is_empty() {
+        return false;
+    }
+    let path = group.map_or(&[][..], |group| facility.feeds().path(facility.group_feed(group)));
+    path.iter().any(|feed| {
+        let mut changes = facility.feeds()[*feed].limit.changes();
+        changes.any(|change| change.at == at && change.lowers())
+    })
 }
 
 /// The machines that are shed when the plan runs out, with their times.

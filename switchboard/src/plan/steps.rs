@@ -1,15 +1,16 @@
 //! Makes the timeline's steps from the chosen machines, each with its reason in words and figures.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use directive::{Action, LeaseId, MachineId, Means, Step};
+use directive::{Action, FeedId, LeaseId, MachineId, Means, Step};
 use jiff::Timestamp;
 
 use super::assign::Assigned;
 use super::merit::margin;
 use crate::cause::Cause;
-use crate::facility::{Group, times};
-use crate::lease::Lease;
+use crate::facility::{Group, LimitChange, times};
+use crate::lease::{Lease, later};
 use crate::policy::Policy;
 use crate::words::{kilowatts, when};
 
@@ -25,6 +26,8 @@ struct Entry<'a> {
     passed_on: bool,
     cause: &'a Cause,
     machine: &'a MachineId,
+    /// For a raise: when the machine was needed no longer.
+    edge: Option<Timestamp>,
 }
 
 impl Entry<'_> {
@@ -39,12 +42,12 @@ pub(super) fn steps(
     leases: &[Lease],
     assigned: &Assigned,
     fallback: &[(MachineId, usize, Timestamp)],
-    horizon: Timestamp,
+    (horizon, lead): (Timestamp, Duration),
 ) -> (Vec<Step>, Vec<Option<Cause>>) {
     let mut entries = entries(assigned, horizon);
     // Of one step, machines stay in the order in which they are taken off.
     entries.sort_by(|a, b| a.key().cmp(&b.key()));
-    let mut reasons = Reasons::new(policy, leases);
+    let mut reasons = Reasons::new(policy, leases, lead);
     let (mut steps, mut causes): (Vec<Step>, Vec<Option<Cause>>) = (Vec::new(), Vec::new());
     for entries in entries.chunk_by(|a, b| a.key() == b.key()) {
         let Entry { at, lowers, group, starve, cause, .. } = entries[0];
@@ -77,13 +80,14 @@ fn entries(assigned: &Assigned, horizon: Timestamp) -> Vec<Entry<'_>> {
                 passed_on: period.passed_on,
                 cause: &period.cause,
                 machine: &unit.id,
+                edge: None,
             };
             let goes_on =
                 |until: Timestamp| unit.periods.get(i + 1).is_some_and(|next| next.at <= until);
             let until = period.until.filter(|until| *until <= horizon && !goes_on(*until));
             let up = until.map(|at| {
                 let (lowers, starve, passed_on) = (false, false, false);
-                Entry { at, lowers, starve, passed_on, ..down }
+                Entry { at, lowers, starve, passed_on, edge: period.edge, ..down }
             });
             entries.extend(up);
             entries.push(down);
@@ -99,6 +103,8 @@ struct Reasons<'a> {
     leases: HashMap<&'a LeaseId, Words<'a>>,
     /// What machines are worth, by the bits of their joules per terahash.
     worth: HashMap<u64, String>,
+    /// The longest time from a step until what it is made for begins.
+    lead: Duration,
 }
 
 /// What the steps say of one lease, as far as any step has said it.
@@ -109,9 +115,9 @@ struct Words<'a> {
 }
 
 impl<'a> Reasons<'a> {
-    fn new(policy: &'a Policy, leases: &'a [Lease]) -> Self {
+    fn new(policy: &'a Policy, leases: &'a [Lease], lead: Duration) -> Self {
         let words = |lease: &'a Lease| (&lease.id, Words { lease, takes: None, gives: None });
-        Self { policy, leases: leases.iter().map(words).collect(), worth: HashMap::new() }
+        Self { policy, leases: leases.iter().map(words).collect(), worth: HashMap::new(), lead }
     }
 
     /// The reason of a step of so many machines.
@@ -120,6 +126,10 @@ impl<'a> Reasons<'a> {
         let group = &policy.facility.groups()[step.group];
         let worth = self.worth.entry(group.joules_per_terahash.to_bits());
         let worth = &**worth.or_insert_with(|| worth_of(policy, group));
+        let limit = match step.cause {
+            Cause::Limit(feed) => limit(policy, step, feed, self.lead),
+            _ => None,
+        };
         let words = step.cause.lease().and_then(|lease| self.leases.get_mut(lease));
         let freed = times(group.freed(), u32::try_from(machines).unwrap_or(u32::MAX));
         let (group, feed) = (&group.id, &group.feed);
@@ -131,9 +141,10 @@ impl<'a> Reasons<'a> {
                     let gives = words.gives(policy);
                     format!("{gives}: {machines} × {group} on {feed} may mine again ({worth})")
                 }
-                None => format!(
-                    "feed {full} is not short any more: {machines} × {group} may mine again ({worth})"
-                ),
+                None => {
+                    let why = limit.unwrap_or_else(|| format!("feed {full} is not short any more"));
+                    format!("{why}: {machines} × {group} on {feed} may mine again ({worth})")
+                }
             };
         }
         let freed = kilowatts(freed);
@@ -143,21 +154,46 @@ impl<'a> Reasons<'a> {
                 let takes = words.takes(policy);
                 format!("{takes}: {machines} × {group} on {feed}{verb} free {freed} ({worth})")
             }
-            None => match step.cause {
-                Cause::Guard(guarded) => format!(
+            None => match (step.cause, limit) {
+                (Cause::Guard(guarded), _) => format!(
                     "the guard of feed {guarded} put them to sleep: {machines} × {group} free \
                      {freed} ({worth})"
                 ),
-                Cause::Room(_) => format!(
+                (Cause::Room(_), _) => format!(
                     "a new policy claims them, and they wait for room at {full}: {machines} × \
                      {group} ({worth})"
                 ),
-                _ => format!(
+                (_, Some(why)) => {
+                    format!("{why}: {machines} × {group} on {feed}{verb} free {freed} ({worth})")
+                }
+                (_, None) => format!(
                     "feed {full} is short by itself: {machines} × {group} free {freed} ({worth})"
                 ),
             },
         }
     }
+}
+
+/// The change of the limit of `feed` that a step is made for, in words; `None` if it does not change at
+/// that time.
+fn limit(policy: &Policy, step: &Entry<'_>, feed: &FeedId, lead: Duration) -> Option<String> {
+    let facility = &policy.facility;
+    let limit = &facility.feeds()[facility.feeds().number(feed)?].limit;
+    let mut changes = limit.changes();
+    let change = if !step.lowers {
+        changes.find(|change| Some(change.at) == step.edge && !change.lowers())
+    } else if limit.at(step.at) < limit.highest() {
+        changes.take_while(|change| change.at <= step.at).filter(LimitChange::lowers).last()
+    } else {
+        let until = later(step.at, lead);
+        let mut coming = limit.after(step.at).take_while(|change| change.at <= until);
+        coming.find(LimitChange::lowers)
+    };
+    let change = change?;
+    let verb = if change.lowers() { "falls" } else { "rises" };
+    let limit = kilowatts(change.after);
+    let at = when(change.at, facility.timezone());
+    Some(format!("the limit of feed {feed} {verb} to {limit} on {at}"))
 }
 
 impl Words<'_> {

@@ -6,6 +6,7 @@ use rand::prelude::*;
 
 mod causes;
 mod less_asked;
+mod limits;
 mod optimum;
 mod passing_on;
 mod random_site;
@@ -58,7 +59,7 @@ fn lowering_begins_at_the_latest_safe_start_and_keeps_to_the_ramp() {
 fn what_must_go_at_once_and_what_goes_for_a_lease_share_the_ramp() {
     let leases = [lease("l", "a", 20_000, 1000, 2000)];
     let before = fresh(&leases);
-    let policy = policy_with(|parts| parts.feeds[2].limit = Watts(30_000));
+    let policy = policy_with(|parts| parts.feeds[2].limit = Watts(30_000).into());
     let at_now = |now: i64| plan(&policy, &leases, &fleet(&policy), &before.selection, at(now));
     // Three seconds before the first machine of the lease: that one is not put off.
     let plan = at_now(842);
@@ -405,7 +406,9 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
     let timeline = plan.timeline(Generation { epoch: 1, generation: 1 }, None);
     let reserved = reservations(&leases.iter().collect::<Vec<_>>());
     let edges = leases.iter().flat_map(|lease| [lease.reserved_from(), lease.ends()]);
+    let limits = policy.facility.feeds().iter().flat_map(|feed| feed.limit.changes());
     let instants: BTreeSet<Timestamp> = edges
+        .chain(limits.map(|change| change.at))
         .chain(plan.steps.iter().map(|step| step.at))
         .chain([at(now)])
         .filter(|t| *t >= at(now) && *t <= plan.horizon)
@@ -432,7 +435,7 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
                     + crate::facility::times(group.watts, group.machines - down);
             }
             assert!(
-                load <= feed.usable(),
+                load <= feed.usable(instant),
                 "seed {seed}: {load} on {} at {instant}, planned at {now}",
                 feed.id
             );
@@ -443,8 +446,8 @@ fn check(policy: &Policy, leases: &[Lease], plan: &Plan, now: i64, seed: u64) {
 #[test]
 fn a_large_fleet_is_planned_quickly_enough_to_be_planned_at_all() {
     let mut policy = policy_with(|parts| {
-        parts.feeds[0].limit = Watts(90_000_000);
-        parts.feeds[1].limit = Watts(80_000_000);
+        parts.feeds[0].limit = Watts(90_000_000).into();
+        parts.feeds[1].limit = Watts(80_000_000).into();
         parts.groups = vec![group("big", "a", 20_000, 25.0, true)];
     });
     policy.ramp.down_per_min = Watts(20_000_000);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use directive::{GroupId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
-use super::counts::Pause;
+use super::input::Pause;
 use super::merit::places;
 use super::shape::{Cohort, STARVED};
 use super::{Chosen, Fleet, Known, Selection};
@@ -42,6 +42,8 @@ pub(super) struct Period {
     pub(super) edge: Option<Timestamp>,
     /// When its power is needed, unless that is when the lease reserves it.
     pub(super) due: Option<Timestamp>,
+    /// If an earlier plan made it for a limit that was to be lower: from when on that is.
+    pub(super) ahead: Option<Timestamp>,
     /// When it would begin if no earlier plan had chosen it: late enough, and in time for the ramp.
     pub(super) natural: Option<Timestamp>,
     pub(super) at: Timestamp,
@@ -261,6 +263,7 @@ impl<'a> Units<'a> {
             number: None,
             edge: None,
             due: None,
+            ahead: None,
             natural: None,
             at: chosen.at,
             until: None,

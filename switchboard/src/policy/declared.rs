@@ -51,7 +51,7 @@ pub fn declared(feeds: &[Feed], groups: &[Group]) -> BTreeMap<FeedId, Declared> 
     sums
 }
 
-/// Warns of feeds whose declared load is above their usable power.
+/// Warns of feeds whose declared load is always above their usable power.
 pub(super) fn check(
     document: &Document,
     feeds: &[Feed],
@@ -60,12 +60,13 @@ pub(super) fn check(
 ) {
     let sums = declared(feeds, groups);
     for feed in feeds {
-        let (sum, usable) = (sums[&feed.id], feed.usable());
+        let (sum, usable) = (sums[&feed.id], feed.most_usable());
         if sum.load() <= usable {
             continue;
         }
         let Some(spot) = limits.get(feed.id.as_str()) else { continue };
-        let Feed { limit, continuous_factor, reserve, .. } = feed;
+        let Feed { continuous_factor, reserve, .. } = feed;
+        let limit = feed.limit.highest();
         let message = format!(
             "the declared load here and below is {} ({} machines {}, house {}), {} more than the usable {usable} = \
              {limit} x {continuous_factor} - reserve {reserve}: not all machines can run at once",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use daemon::settings::{Document, Section, Spot};
 use directive::{FeedId, MeterId, Watts};
 
+use super::limits;
 use super::names::reference;
 use super::power::Kilowatts as _;
 use crate::facility::Feed;
@@ -74,7 +75,7 @@ fn read_one(
 ) -> Option<Read> {
     let has_parent = section.has("parent");
     let parent = reference(document, &section, "parent", "feed", feed_names);
-    let limit = section.required_kw("limit_kw");
+    let limit = limits::read(&section, IMPLAUSIBLE);
     let continuous_factor = section.float_or("continuous_factor", 0.0..=1.0, CONTINUOUS_FACTOR);
     let reserve = section.kw_or("reserve_kw", Watts::ZERO);
     let house = section.kw_or("house_kw", Watts::ZERO);
@@ -87,13 +88,6 @@ fn read_one(
     let [parent_spot, house_spot, constraint_spot] =
         ["parent", "house_kw", "default_constraint_kw"].map(|key| section.spot(key));
     let limit_spot = section.spot("limit_kw");
-    if let Some(limit) = limit.filter(|limit| *limit > IMPLAUSIBLE) {
-        let message = format!(
-            "{limit} is more than any site draws; if it is in watts, write {}",
-            limit.kw() / 1000.0
-        );
-        section.warn("limit_kw", message);
-    }
     let band_spot = section.spot("guard_band_kw");
     section.finish();
 
@@ -110,16 +104,16 @@ fn read_one(
         down_per_min,
         up_per_min,
     };
-    if let Some(band) = feed.guard_band.filter(|band| *band >= feed.usable()) {
-        let message = format!("{band} leaves nothing of the usable {}", feed.usable());
+    // Each limit must leave something, so that the lowest one must.
+    let (limit, usable) = (feed.limit.lowest(), feed.least_usable());
+    if let Some(band) = feed.guard_band.filter(|band| *band >= usable) {
+        let message = format!("{band} leaves nothing of the usable {usable}");
         document.report(&band_spot, message, None);
     }
-    if feed.house + feed.reserve > feed.limit {
-        let message =
-            format!("house {house} + reserve {reserve} is more than the limit {}", feed.limit);
+    if feed.house + feed.reserve > limit {
+        let message = format!("house {house} + reserve {reserve} is more than the limit {limit}");
         document.report(&limit_spot, message, None);
-    } else if feed.usable() <= Watts::ZERO {
-        let (limit, usable) = (feed.limit, feed.usable());
+    } else if usable <= Watts::ZERO {
         let message = format!(
             "nothing is usable: {limit} x {continuous_factor} - reserve {reserve} = {usable}"
         );
@@ -224,7 +218,7 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
     }
     for at in order {
         let Read { feed, house_spot, constraint_spot, .. } = &read[*at];
-        let (usable, Some(house)) = (feed.usable(), house[*at]) else {
+        let (least, Some(house)) = (feed.least_usable(), house[*at]) else {
             document.report(
                 house_spot,
                 "the house load below this feed adds up to no number",
@@ -232,12 +226,15 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
             );
             continue;
         };
-        if feed.house + feed.reserve <= feed.limit && usable > Watts::ZERO && house > usable {
+        let is_plausible = feed.house + feed.reserve <= feed.limit.lowest() && least > Watts::ZERO;
+        if is_plausible && house > least {
             let message =
-                format!("the house load here and below, {house}, is more than the usable {usable}");
+                format!("the house load here and below, {house}, is more than the usable {least}");
             document.report(house_spot, message, None);
             continue;
         }
+        // A constraint above what is usable for a while is lowered for that time.
+        let usable = feed.most_usable();
         match feed.default_constraint {
             Some(constraint) if constraint < house => {
                 let message =
@@ -245,7 +242,8 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
                 document.report(constraint_spot, message, None);
             }
             Some(constraint) if constraint > usable => {
-                let Feed { limit, continuous_factor, reserve, .. } = feed;
+                let Feed { continuous_factor, reserve, .. } = feed;
+                let limit = feed.limit.highest();
                 let message = format!(
                     "{constraint} is more than the usable {usable} = {limit} x {continuous_factor} - reserve {reserve}"
                 );

@@ -73,7 +73,7 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
     assert_eq!((facility.unassigned(), unassigned_feed.id.as_str()), (Watts(3500), "poi"));
     let feeds: Vec<&str> = policy.facility.feeds().iter().map(|feed| feed.id.as_str()).collect();
     assert_eq!(feeds, ["poi", "xfmr-a"], "parents come first, whatever the order of the file");
-    assert_eq!(facility.feeds().as_slice()[0].usable(), Watts(750_000));
+    assert_eq!(facility.feeds().as_slice()[0].most_usable(), Watts(750_000));
     assert_eq!(facility.feeds().as_slice()[1].default_constraint, Some(Watts(300_000)));
     let old = policy.facility.group(&GroupId::from("old")).unwrap();
     assert_eq!((old.watts, old.residual, old.machines), (Watts(3000), Watts(50), 100));

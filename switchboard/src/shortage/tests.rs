@@ -1,6 +1,7 @@
 use rand::prelude::*;
 
 use super::*;
+use crate::facility::Limit;
 use crate::fixture::{at, fleet, group, lease, policy, policy_with};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
@@ -19,8 +20,8 @@ fn shortages(policy: &Policy, fleet: &Fleet, leases: &[Lease]) -> BTreeMap<Lease
 #[test]
 fn machines_that_nobody_has_seen_carry_nothing() {
     let policy = policy_with(|parts| {
-        parts.feeds[0].limit = Watts(90_000_000);
-        parts.feeds[1].limit = Watts(18_000_000);
+        parts.feeds[0].limit = Watts(90_000_000).into();
+        parts.feeds[1].limit = Watts(18_000_000).into();
         parts.groups = vec![group("big", "a", 5400, 25.0, true)];
     });
     let empty = Fleet { groups: vec![vec![]], ..Fleet::default() };
@@ -81,7 +82,7 @@ fn of_two_that_begin_at_once_the_later_name_is_short() {
 
 #[test]
 fn what_a_feed_above_lacks_is_found() {
-    let policy = policy_with(|parts| parts.feeds[0].limit = Watts(70_000));
+    let policy = policy_with(|parts| parts.feeds[0].limit = Watts(70_000).into());
     let leases = [lease("l", "b", 20_000, 1000, 5000), lease("m", "a", 30_000, 900, 5000)];
     let short = shortages(&policy, &fleet(&policy), &leases);
     // The house draws 5 kW, the machines 81 kW, and the leases 50 kW, which exceeds the usable 70
@@ -126,7 +127,7 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
         let mut random = StdRng::seed_from_u64(seed);
         let make_up_pct = random.random_range(0.0..20.0);
         let limit = Watts(random.random_range(60_000..110_000));
-        let mut policy = policy_with(|parts| parts.feeds[0].limit = limit);
+        let mut policy = policy_with(|parts| parts.feeds[0].limit = limit.into());
         policy.dispatch.make_up_pct = make_up_pct;
         let unverified = random.random_bool(0.5);
         let mut leases: Vec<Lease> = Vec::new();
@@ -191,4 +192,24 @@ fn the_shortage_of_a_lease_is_the_plans_deficit() {
         }
     }
     assert!(compared > 1000 && short_ones > 100 && far > 100, "{compared} {short_ones} {far}");
+}
+
+/// Two leases of 20 kW at `a`, where 50 kW are usable, and house and sleeping machines take 1.42.
+#[test]
+fn who_begins_last_is_short_first_when_a_limit_is_lower_for_a_while() {
+    let short = |watts: i64| {
+        let limit =
+            Limit::series(Watts(50_000), [(at(5000), Watts(watts)), (at(8000), Watts(50_000))]);
+        let policy = policy_with(|parts| parts.feeds[1].limit = limit.unwrap());
+        let leases = [lease("l1", "a", 20_000, 1060, 9000), lease("l2", "a", 20_000, 2060, 7000)];
+        let fleet = fleet(&policy);
+        let supply = Supply::new(&policy.facility, &fleet, &Selection::default());
+        let short = supply.shortages(&leases, at(0));
+        ["l1", "l2"]
+            .map(|id| short.get(id).map(|short| (short.missing.0, short.from, short.to.unwrap())))
+    };
+    assert_eq!(short(42_000), [None, None]);
+    assert_eq!(short(30_000), [None, Some((11_420, at(5000), at(7000)))]);
+    let both = [Some((6_420, at(5000), at(8000))), Some((26_420, at(5000), at(7000)))];
+    assert_eq!(short(15_000), both);
 }

@@ -86,6 +86,7 @@ quantities!(
     unassigned,
     unsheddable,
     usable,
+    usable_next,
     wants,
 );
 

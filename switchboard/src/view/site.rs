@@ -206,9 +206,15 @@ pub struct ReceiverView {
 pub struct FeedView {
     pub feed: FeedId,
     pub parent: Option<FeedId>,
-    /// Limit × continuous factor − reserve.
+    /// Limit × continuous factor − reserve, with the limit in force now.
     #[serde(flatten, with = "power::usable")]
     pub usable: Watts,
+    /// When the limit changes next; null if no further change is known.
+    #[serde(default)]
+    pub usable_changes_at: Option<Timestamp>,
+    /// What is usable from then on.
+    #[serde(flatten, with = "power::usable_next")]
+    pub usable_next: Option<Watts>,
     /// The power that leases at the feed and below it reserve now.
     #[serde(flatten, with = "power::committed")]
     pub committed: Watts,

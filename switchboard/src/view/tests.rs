@@ -333,6 +333,8 @@ fn feeds() -> FeedsAnswer {
         feed: "xfmr-a".into(),
         parent: Some("poi".into()),
         usable: Watts(20_000_000),
+        usable_changes_at: None,
+        usable_next: None,
         committed: Watts(8_000_000),
         metered: metered.map(Watts),
         headroom: metered.map(|watts| Watts(20_000_000 - watts)),

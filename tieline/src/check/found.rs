@@ -4,7 +4,7 @@ use agent::settings::GuardSettings;
 use directive::Watts;
 use proxy::config::Trust;
 use serde_json::{Value, json};
-use switchboard::facility::Group;
+use switchboard::facility::{Feed, Group, LimitChange};
 use switchboard::policy::{Declared, declared};
 
 use crate::figures::length;
@@ -98,7 +98,17 @@ pub(super) fn policy(site: &SitePolicy) -> Vec<String> {
             Some(meter) => format!("meter {meter}"),
             None => "no meter".to_owned(),
         };
-        let rest = format!("{} usable, {} declared, {meter}", kw(feed.usable()), kw(sum.load()));
+        let (least, most) = (feed.least_usable(), feed.most_usable());
+        let usable = match feed.limit.changes().count() {
+            0 => kw(most),
+            count => format!(
+                "{} to {} ({})",
+                kw(least),
+                kw(most),
+                plural(u64::try_from(count).unwrap_or(u64::MAX), "change")
+            ),
+        };
+        let rest = format!("{usable} usable, {} declared, {meter}", kw(sum.load()));
         ["feed".to_owned(), feed.id.to_string(), rest]
     });
     let groups = policy.facility.groups().iter().map(|group| {
@@ -180,6 +190,12 @@ fn proxy_json(proxy: &proxy::Config) -> (Vec<Value>, Vec<Value>) {
     (listeners, targets)
 }
 
+/// When the limit of a feed changes, and what is usable from then on.
+fn changes(feed: &Feed) -> Vec<Value> {
+    let change = |change: LimitChange| json!({ "from": change.at, "usable_kw": feed.usable_of(change.after).kw() });
+    feed.limit.changes().map(change).collect()
+}
+
 pub(super) fn policy_json(site: &SitePolicy) -> Value {
     let SitePolicy { policy, former, .. } = site;
     let sums = declared(policy.facility.feeds().as_slice(), policy.facility.groups());
@@ -193,7 +209,8 @@ pub(super) fn policy_json(site: &SitePolicy) -> Value {
             json!({
                 "name": feed.id,
                 "parent": feed.parent,
-                "usable_kw": feed.usable().kw(),
+                "usable_kw": feed.usable_of(feed.limit.first()).kw(),
+                "usable_changes": changes(feed),
                 "declared_kw": (house + mining).kw(),
                 "machines": machines,
                 "meter": feed.meter,

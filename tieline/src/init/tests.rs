@@ -56,8 +56,8 @@ fn the_policy_limits_nobody_and_promises_nothing() {
         panic!("one group: {:?}", policy.facility.groups())
     };
     assert_eq!(group.machines as usize, proxy(&settings).sessions_max);
-    assert_eq!(group.watts.0 * i64::from(group.machines), feed.usable().0);
-    assert_eq!(feed.default_constraint, Some(feed.usable()));
+    assert_eq!(group.watts.0 * i64::from(group.machines), feed.most_usable().0);
+    assert_eq!(feed.default_constraint, Some(feed.most_usable()));
     assert!(group.claims(&"anything.at-all".into()) && !group.backs_firm());
 }
 

@@ -101,6 +101,8 @@ fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -
         feed: name.into(),
         parent: None,
         usable: Watts(usable),
+        usable_changes_at: None,
+        usable_next: None,
         committed: Watts(committed),
         metered: measured.map(|(metered, _)| Watts(metered)),
         headroom: measured.map(|(_, headroom)| Watts(headroom)),

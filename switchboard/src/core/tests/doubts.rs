@@ -177,7 +177,7 @@ fn a_house_that_grows_is_named() {
 #[test]
 fn a_lowered_limit_is_named() {
     let mut world = active();
-    let mut lower = policy_with(|parts| parts.feeds[1].limit = Watts(30_000));
+    let mut lower = policy_with(|parts| parts.feeds[1].limit = Watts(30_000).into());
     lower.digest = "11".into();
     // Only the limit is lowered here; the facility itself carries as much as before.
     assert!(matches!(world.ask(Command::Policy(Arc::new(lower))), Answer::Done));

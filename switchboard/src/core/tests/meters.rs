@@ -234,7 +234,7 @@ fn machines_are_starved_where_a_guard_has_none_left_to_put_to_sleep() {
 fn a_starved_machine_that_hashes_on_comes_back_when_the_load_is_gone() {
     let mut world = World::new(|_| Manner::Refuses);
     let mut policy = policy_with(|parts| {
-        parts.feeds[1].limit = Watts(45_000);
+        parts.feeds[1].limit = Watts(45_000).into();
         for group in &mut parts.groups {
             (group.driver, group.shed_p95) = (None, None);
         }
@@ -270,7 +270,7 @@ fn agents_get_a_table_to_guard_by_and_a_new_one_when_it_changes() {
     assert_eq!((table.feeds[1].usable, table.feeds[1].rating), (Watts(50_000), Watts(50_000)));
     world.run_to(100);
     assert_eq!(world.guard.as_ref(), Some(&table), "nothing has changed");
-    let mut edited = policy_with(|parts| parts.feeds[1].limit = Watts(45_000));
+    let mut edited = policy_with(|parts| parts.feeds[1].limit = Watts(45_000).into());
     edited.digest = "11".into();
     assert!(matches!(world.ask(Command::Policy(Arc::new(edited))), Answer::Done));
     world.run_to(102);

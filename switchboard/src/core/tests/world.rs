@@ -580,7 +580,7 @@ impl World {
     pub(super) fn check(&self) {
         // Whatever devices report, no feed is ever overloaded in fact.
         for feed in self.policy.facility.feeds().iter() {
-            let (feed, usable) = (feed.id.as_str(), feed.usable());
+            let (feed, usable) = (feed.id.as_str(), feed.usable(at(self.secs)));
             assert!(
                 self.load(feed) <= usable,
                 "{feed} carries {} at {}",

@@ -3,7 +3,7 @@
 use directive::Watts;
 
 use super::Assign;
-use crate::plan::counts::Input;
+use crate::plan::input::Input;
 
 impl Assign<'_, '_> {
     /// The machines that go when the plan runs out: below a feed with a running firm lease, load falls
@@ -18,7 +18,7 @@ impl Assign<'_, '_> {
             if committed[node] == Watts::ZERO {
                 continue;
             }
-            let ceiling = ceiling.min(feed.usable());
+            let ceiling = ceiling.min(feed.usable(input.horizon));
             let over = (input.fixed[node] + committed[node]).saturating_sub(ceiling);
             for (number, cohort) in self.units.cohorts.iter().enumerate() {
                 if freed[node] >= over {

@@ -3,6 +3,7 @@
 use directive::Watts;
 use jiff::Timestamp;
 
+use super::causes::Causes;
 use super::{Assign, Period};
 use crate::cause::Cause;
 use crate::lease::later;
@@ -87,6 +88,23 @@ impl Assign<'_, '_> {
         soon.flat_map(|interval| interval.begun.iter().copied())
     }
 
+    /// How many more machines of `cohort` go for limits that are lower so soon that they may be off already.
+    pub(super) fn coming_alone(
+        &self,
+        cohort: u32,
+        interval: &Interval,
+        next: &[Interval],
+    ) -> usize {
+        if self.policy.facility.dated().is_empty() {
+            return 0;
+        }
+        let pause = self.units.pauses[cohort as usize].0;
+        let until = later(interval.from, pause.saturating_mul(4));
+        let soon = next.iter().take_while(|interval| interval.from <= until);
+        let lowered = soon.filter(|interval| interval.has_lower_limit());
+        lowered.map(|interval| Causes::new(interval).alone(cohort)).sum()
+    }
+
     /// The lease that a machine of `cohort` goes to: of those that run first, or of those that come
     /// first. The first whose machines free less than it needs, else the first at all.
     pub(super) fn heir(
@@ -159,6 +177,7 @@ impl Assign<'_, '_> {
             held,
             edge: None,
             due: None,
+            ahead: None,
             natural: None,
             at,
             until: None,

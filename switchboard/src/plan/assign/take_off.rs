@@ -26,16 +26,16 @@ impl Assign<'_, '_> {
         let mut left = count;
         for (cause, most) in causes {
             let most = left.min(most as usize);
-            for unit in self.choose(cohort, cause, most, &mut fresh) {
-                self.open(unit, cause, interval.from);
+            for unit in self.choose(cohort, cause, most, &mut fresh, interval) {
+                self.open(unit, cause, interval);
                 self.count_off(cohort, unit);
                 left -= 1;
             }
         }
         for _ in 0..left {
             let heir = self.heir(cohort, true, interval, next);
-            for unit in self.choose(cohort, heir, 1, &mut fresh) {
-                self.open(unit, heir, interval.from);
+            for unit in self.choose(cohort, heir, 1, &mut fresh, interval) {
+                self.open(unit, heir, interval);
                 self.count_off(cohort, unit);
             }
         }
@@ -49,15 +49,18 @@ impl Assign<'_, '_> {
         lease: Option<usize>,
         count: usize,
         fresh: &mut Vec<u32>,
+        interval: &Interval,
     ) -> Vec<usize> {
         let mut before = self.chosen_before.remove(&(cohort, lease)).unwrap_or_default();
-        while before.front().is_some_and(|unit| self.planned(*unit, lease).is_none()) {
-            // Its period is taken up.
+        // Its period is taken up. One without a lease may be for another time.
+        while lease.is_some()
+            && before.front().is_some_and(|unit| self.planned(*unit, lease, interval).is_none())
+        {
             before.pop_front();
         }
         let is_on = |unit: &usize| self.units.units[*unit].active.is_none();
         let free = before.iter().copied().filter(is_on);
-        let free = free.filter(|unit| self.planned(*unit, lease).is_some());
+        let free = free.filter(|unit| self.planned(*unit, lease, interval).is_some());
         let mut chosen: Vec<usize> = free.take(count).collect();
         if !before.is_empty() {
             self.chosen_before.insert((cohort, lease), before);
@@ -74,20 +77,24 @@ impl Assign<'_, '_> {
         chosen
     }
 
-    /// The period that an earlier plan gave this machine for `lease`, if it comes and is not taken up
-    /// yet.
-    fn planned(&self, unit: usize, lease: Option<usize>) -> Option<usize> {
+    /// The period that an earlier plan gave this machine for `lease`, or for the limit that is lower from
+    /// the beginning of `interval` on, if it comes and is not taken up yet.
+    fn planned(&self, unit: usize, lease: Option<usize>, interval: &Interval) -> Option<usize> {
+        let ahead = (lease.is_none() && interval.has_lower_limit() && interval.from > self.now)
+            .then_some(interval.from);
         self.units.units[unit].periods.iter().position(|period| {
             period.at > self.now
                 && period.number == lease
                 && period.cause.lease().is_some() == lease.is_some()
+                && period.ahead == ahead
                 && !period.passed_on
                 && !period.used
         })
     }
 
-    fn open(&mut self, unit: usize, lease: Option<usize>, at: Timestamp) {
-        let period = self.planned(unit, lease);
+    fn open(&mut self, unit: usize, lease: Option<usize>, interval: &Interval) {
+        let at = interval.from;
+        let period = self.planned(unit, lease, interval);
         let cause = period.is_none().then(|| self.cause_of(unit, lease));
         let of = &mut self.units.units[unit];
         let Some(group) = of.group.map(|group| &self.policy.facility.groups()[group]) else {
@@ -100,6 +107,7 @@ impl Assign<'_, '_> {
                 held: None,
                 edge: None,
                 due: None,
+                ahead: None,
                 natural: None,
                 at: Timestamp::MAX,
                 until: None,

@@ -3,23 +3,25 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use directive::{FeedId, LeaseId, Watts};
+use directive::{LeaseId, Watts};
 use jiff::Timestamp;
 
 use super::{Assign, Period, Units};
 use crate::admit::shed_time;
 use crate::cause::Cause;
-use crate::facility::FeedNumber;
+use crate::facility::{FeedNumber, LimitChange};
 use crate::lease::{Lease, later};
-use crate::plan::counts::Off;
+use crate::plan::input::Off;
 use crate::policy::Policy;
 use crate::reservation::Reservation;
 
-/// Sorts the machines that are off now by why they are, for [`crate::plan::counts`]: by cohort.
+/// Sorts the machines that are off now by why they are, for [`crate::plan::counts`]: by cohort. `lead` is
+/// the longest time from when a machine goes until what it goes for begins.
 pub(in crate::plan) fn off_now(
     units: &mut Units<'_>,
     policy: &Policy,
     (leases, reservations): (&[Lease], &[Reservation]),
+    lead: Duration,
     now: Timestamp,
 ) -> Vec<Off> {
     let numbers: HashMap<&LeaseId, usize> =
@@ -52,6 +54,14 @@ pub(in crate::plan) fn off_now(
                 add(&mut off.chosen, (lease, from.or_else(|| rises().last()).unwrap_or(now)));
             }
         }
+        if !policy.facility.dated().is_empty() {
+            let is_left =
+                |period: &&mut Period| period.cause.lease().is_none() && !period.passed_on;
+            for period in unit.periods.iter_mut().filter(is_left) {
+                period.ahead = falls(policy, unit.group, period.at.max(now), lead);
+                period.ahead.into_iter().for_each(|from| add(&mut off.ahead, from));
+            }
+        }
         match unit.active.map(|active| Why::of(&unit.periods[active], leases, now)) {
             None => {}
             Some(Why::Running) => off.running += 1,
@@ -64,6 +74,22 @@ pub(in crate::plan) fn off_now(
         off.returning.sort_by(|a, b| b.cmp(a));
     }
     all
+}
+
+/// When a limit above the machines of `group` is lower that a machine which goes at `at` may go for.
+fn falls(
+    policy: &Policy,
+    group: Option<usize>,
+    at: Timestamp,
+    lead: Duration,
+) -> Option<Timestamp> {
+    let facility = &policy.facility;
+    let path = facility.feeds().path(facility.group_feed(group?)).iter();
+    let falls = path.filter_map(|feed| {
+        let mut changes = facility.feeds()[*feed].limit.after(at);
+        changes.find(LimitChange::lowers).map(|change| change.at)
+    });
+    falls.min().filter(|from| *from <= later(at, lead))
 }
 
 /// Counts one more machine for `what`.
@@ -116,7 +142,7 @@ impl Assign<'_, '_> {
     pub(super) fn cause_of(&self, unit: usize, lease: Option<usize>) -> Cause {
         match lease {
             Some(lease) => Cause::Lease(self.leases.all[lease].id.clone()),
-            None => self.feed_that_is_full(unit).map_or(Cause::Unrecorded, Cause::Load),
+            None => self.full_feed(unit).unwrap_or(Cause::Unrecorded),
         }
     }
 
@@ -131,19 +157,30 @@ impl Assign<'_, '_> {
         }
     }
 
-    /// The lowest feed on the way to a machine that would carry too much without any lease; if there is
-    /// none, the lowest that does with what leases reserve anywhere below it; else its own.
-    fn feed_that_is_full(&self, unit: usize) -> Option<FeedId> {
+    /// The lowest feed on the way to a machine that would carry too much without any lease: always, or
+    /// while its limit is as low as it is at this moment. If there is none, the lowest that does with what
+    /// leases reserve anywhere below it; else its own.
+    fn full_feed(&self, unit: usize) -> Option<Cause> {
         let facility = &self.policy.facility;
         let own = facility.group_feed(self.units.units[unit].group?);
-        let over = |feed: FeedNumber, leased: Watts| {
-            let load = self.fixed[feed] + leased + facility.band(feed);
-            load > self.feeds[feed].usable()
+        let over = |feed: FeedNumber, leased: Watts, usable: Watts| {
+            self.fixed[feed] + leased + facility.band(feed) > usable
         };
+        let most = |feed: &FeedNumber| self.feeds[*feed].most_usable();
+        let usable = |feed: &FeedNumber| self.feeds[*feed].usable(self.at);
         let path = self.feeds.path(own);
-        let alone = path.iter().find(|feed| over(**feed, Watts::ZERO));
-        let full =
-            alone.or_else(|| path.iter().find(|feed| over(**feed, self.leases.committed[**feed])));
-        Some(self.feeds[*full.unwrap_or(&own)].id.clone())
+        let named = |feed: &FeedNumber| self.feeds[*feed].id.clone();
+        for leased in [None, Some(&self.leases.committed)] {
+            let leased = |feed: &FeedNumber| leased.map_or(Watts::ZERO, |leased| leased[*feed]);
+            if let Some(feed) = path.iter().find(|feed| over(**feed, leased(feed), usable(feed))) {
+                let is_limit = !over(*feed, leased(feed), most(feed));
+                return Some(if is_limit {
+                    Cause::Limit(named(feed))
+                } else {
+                    Cause::Load(named(feed))
+                });
+            }
+        }
+        Some(Cause::Load(named(&own)))
     }
 }

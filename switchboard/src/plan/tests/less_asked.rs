@@ -40,7 +40,7 @@ fn with_less_asked(site: &Site, random: &mut StdRng) -> Site {
     } else {
         let mut feeds: Vec<_> = policy.facility.feeds().iter().cloned().collect();
         let feed = feeds.choose_mut(random).expect("there is a root");
-        feed.limit = feed.limit.scale(random.random_range(1.01..1.3));
+        feed.limit = feed.limit.highest().scale(random.random_range(1.01..1.3)).into();
         let groups = policy.facility.groups().to_vec();
         policy.facility = policy_with(|parts| {
             parts.feeds = feeds;

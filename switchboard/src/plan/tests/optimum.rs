@@ -176,7 +176,7 @@ fn missing(site: &Site, at: Timestamp) -> PerFeed<Watts> {
         }
     }
     PerFeed::each(facility.feeds(), |feed| {
-        load[feed].saturating_sub(facility.feeds()[feed].usable())
+        load[feed].saturating_sub(facility.feeds()[feed].most_usable())
     })
 }
 

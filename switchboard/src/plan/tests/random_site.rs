@@ -50,7 +50,7 @@ impl Site {
         let mut limited: Vec<Feed> = policy.facility.feeds().iter().cloned().collect();
         for (number, feed) in policy.facility.feeds().numbers().zip(&mut limited) {
             let spare = random.random_range(1.0..1.3);
-            feed.limit = full[number].max(Watts(2000)).scale(spare);
+            feed.limit = full[number].max(Watts(2000)).scale(spare).into();
         }
         let groups = policy.facility.groups().to_vec();
         policy.facility = policy_with(|parts| {
@@ -75,7 +75,7 @@ impl Site {
     fn draw_lease(&mut self, random: &mut StdRng, number: u32) {
         let feeds = self.policy.facility.feeds();
         let feed = feeds.numbers().choose(random).expect("there is a root");
-        let most = feeds[feed].limit.0;
+        let most = feeds[feed].limit.highest().0;
         let start = random.random_range(3000..24_000);
         let asked = Lease {
             tenant: format!("tenant {number}"),
