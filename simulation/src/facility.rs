@@ -25,7 +25,7 @@ pub mod spec;
 
 pub use machine::Answer;
 pub use meter::Sample;
-use spec::{FacilitySpec, Measured, MeterSpec, TenantSpec};
+use spec::{FacilitySpec, FeedSpec, Measured, MeterSpec, TenantSpec};
 
 #[derive(Debug)]
 pub struct Facility {
@@ -38,6 +38,8 @@ pub struct Facility {
     /// What the tenants draw that a meter stands over, by meter.
     metered: HashMap<MeterId, Series>,
     tenants: HashMap<LeaseId, Tenant>,
+    /// The feeds, with the limits by the policy in force.
+    limited: HashMap<FeedId, FeedSpec>,
     /// What the house draws at each feed, without the feeds below.
     houses: HashMap<FeedId, Watts>,
     /// What is due, the earliest first; equal times in the order in which they were set.
@@ -72,6 +74,8 @@ struct Tenant {
 enum Due {
     /// This machine has something to do.
     Machine(usize),
+    /// The limit of a feed changes by the policy in force.
+    Limit(FeedId),
     /// The house at a feed draws this much.
     House(FeedId, Watts),
     /// A tenant draws this much, by this version of its schedule.
@@ -132,6 +136,7 @@ impl Facility {
             meters: HashMap::new(),
             metered: HashMap::new(),
             tenants: HashMap::new(),
+            limited: HashMap::new(),
             houses: HashMap::new(),
             due: BinaryHeap::new(),
             order: 0,
@@ -146,9 +151,13 @@ impl Facility {
 
     fn fill(&mut self, spec: FacilitySpec) {
         for feed in spec.feeds {
-            for (at, watts) in feed.house {
-                self.schedule(at, Due::House(feed.id.clone(), watts));
+            for (at, watts) in &feed.house {
+                self.schedule(*at, Due::House(feed.id.clone(), *watts));
             }
+            for (at, _) in &feed.limits {
+                self.schedule(*at, Due::Limit(feed.id.clone()));
+            }
+            self.limited.insert(feed.id.clone(), feed);
         }
         for (number, machine) in spec.machines.into_iter().enumerate() {
             self.numbers.insert(machine.id.clone(), number);
@@ -247,11 +256,19 @@ impl Facility {
         self.tenants.insert(tenant.lease.clone(), Tenant { spec: tenant, watts, version });
     }
 
-    /// The limit that the policy in force allows at a feed has changed.
-    pub fn set_usable(&mut self, feed: &FeedId, usable: Watts, now: Duration) {
+    /// A policy is in force by which a feed has these limits. They change at the same times as those that
+    /// the facility was built with.
+    pub fn set_limits(&mut self, feed: &FeedSpec, now: Duration) {
         self.advance(now);
-        if let Some(feed) = self.record.feeds.get_mut(feed) {
-            feed.usable.set(now, usable);
+        self.limited.insert(feed.id.clone(), feed.clone());
+        self.limit(&feed.id, now);
+    }
+
+    fn limit(&mut self, feed: &FeedId, at: Duration) {
+        if let (Some(record), Some(spec)) =
+            (self.record.feeds.get_mut(feed), self.limited.get(feed))
+        {
+            record.usable.set(at, spec.usable_at(at));
         }
     }
 
@@ -289,6 +306,7 @@ impl Facility {
             let Some(Reverse((at, _, due))) = self.due.pop() else { return };
             match due {
                 Due::Machine(number) => self.look(number, at),
+                Due::Limit(feed) => self.limit(&feed, at),
                 Due::House(feed, watts) => self.house(&feed, watts, at),
                 Due::Tenant(lease, version, watts) => self.draw(&lease, version, watts, at),
                 Due::Meter(meter, index) => {

@@ -272,12 +272,15 @@ impl<'a> World<'a> {
     /// The operator writes another limit into the policy's file.
     fn edit(&mut self, feed: &directive::FeedId, percent: u32) {
         let rating = self.scenario.facility.feeds.iter().find(|known| known.id == *feed);
-        let Some(rating) = rating.map(|feed| feed.limit) else { return };
+        let Some(rating) = rating else { return };
         let Some(edited) = self.edited.feeds.iter_mut().find(|known| known.id == *feed) else {
             return;
         };
-        let kw = rating.scale(f64::from(percent) / 100.0).0 / 1000;
-        edited.limit = directive::Watts(kw * 1000);
+        let scaled = |rating: directive::Watts| {
+            directive::Watts(rating.scale(f64::from(percent) / 100.0).0 / 1000 * 1000)
+        };
+        edited.limit = scaled(rating.limit);
+        edited.limits = rating.limits.iter().map(|(at, watts)| (*at, scaled(*watts))).collect();
         edited.default_constraint = edited.default_constraint.min(edited.usable());
         self.revision += 1;
         let limit = edited.limit;
@@ -294,7 +297,7 @@ impl<'a> World<'a> {
     /// The policy as edited last is in force.
     fn policy_in_force(&mut self) {
         for feed in &self.edited.feeds {
-            self.stage.facility.set_usable(&feed.id, feed.usable(), self.stage.now);
+            self.stage.facility.set_limits(feed, self.stage.now);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use directive::{FeedId, GroupId, MeterId, Watts};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
 use super::spec::{
@@ -64,8 +64,26 @@ pub fn draw(seed: u64, shape: &Shape, begins: Timestamp) -> FacilitySpec {
     groups(&mut spec, &leaves, shape, &mut rng);
     feeds(&mut spec, &parents, shape, &mut rng);
     meters(&mut spec, shape, &mut rng);
+    limits(&mut spec, shape);
     spec
 }
+
+/// Lowers the limit of one feed for a while, in one of eight facilities. These are drawn apart from
+/// everything else, so that the other facilities do not depend on it.
+fn limits(spec: &mut FacilitySpec, shape: &Shape) {
+    let mut rng = StdRng::seed_from_u64(spec.seed ^ LIMITS);
+    if !rng.random_ratio(1, 8) {
+        return;
+    }
+    let Some(feed) = spec.feeds.choose_mut(&mut rng) else { return };
+    let from = within(shape.lasts, &mut rng);
+    let to = from + Duration::from_secs(rng.random_range(300..=3_600));
+    let lower = feed.limit.scale(f64::from(rng.random_range(70..=95)) / 100.0);
+    feed.limits = vec![(from, lower), (to, feed.limit)];
+}
+
+/// Distinguishes the draws of limits from those of the rest.
+const LIMITS: u64 = 0x4c49_4d49_5453;
 
 fn feed_name(feed: usize) -> FeedId {
     if feed == 0 { "poi".into() } else { format!("f{feed}").into() }
@@ -216,6 +234,7 @@ fn feeds(spec: &mut FacilitySpec, parents: &[Option<usize>], shape: &Shape, rng:
             id: feed_name(feed),
             parent: parents[feed].map(feed_name),
             limit,
+            limits: Vec::new(),
             continuous_factor,
             reserve,
             declared_house: house,
@@ -306,6 +325,28 @@ mod tests {
                 assert!(!is_parent, "seed {seed}: {} does not stand at a leaf", group.id);
             }
         }
+    }
+
+    #[test]
+    fn in_some_facilities_a_limit_is_lower_for_a_while() {
+        let shape = shape(3, 40);
+        let mut dated = 0;
+        for seed in 0..400 {
+            let spec = draw(seed, &shape, Timestamp::UNIX_EPOCH);
+            let feeds = spec.feeds.iter().filter(|feed| !feed.limits.is_empty());
+            for feed in feeds {
+                let falls: Vec<(Duration, Watts)> = feed.falls().collect();
+                let [(from, lower)] = falls[..] else { panic!("seed {seed}: {falls:?}") };
+                assert!(lower < feed.usable() && from < shape.lasts, "seed {seed}: {feed:?}");
+                assert_eq!(
+                    (feed.usable_at(from), feed.usable_at(Duration::MAX)),
+                    (lower, feed.usable())
+                );
+                assert!(lower >= feed.declared_house, "seed {seed}: {feed:?}");
+                dated += 1;
+            }
+        }
+        assert!((30..80).contains(&dated), "{dated} of 400");
     }
 
     #[test]

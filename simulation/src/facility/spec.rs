@@ -27,8 +27,10 @@ pub struct FacilitySpec {
 pub struct FeedSpec {
     pub id: FeedId,
     pub parent: Option<FeedId>,
-    /// Its rating.
+    /// Its limit, until the first of `limits`.
     pub limit: Watts,
+    /// From when on another limit holds, in order.
+    pub limits: Vec<(Duration, Watts)>,
     /// The share of the rating that may be drawn continuously.
     pub continuous_factor: f64,
     pub reserve: Watts,
@@ -41,10 +43,28 @@ pub struct FeedSpec {
 }
 
 impl FeedSpec {
-    /// What may be planned here.
+    /// What may be planned here before the limit changes.
     #[must_use]
     pub fn usable(&self) -> Watts {
-        self.limit.scale(self.continuous_factor) - self.reserve
+        self.usable_of(self.limit)
+    }
+
+    /// What may be planned here at `at`.
+    #[must_use]
+    pub fn usable_at(&self, at: Duration) -> Watts {
+        let next = self.limits.partition_point(|(from, _)| *from <= at);
+        self.usable_of(next.checked_sub(1).map_or(self.limit, |last| self.limits[last].1))
+    }
+
+    /// The times from which less may be planned here than before, and how much.
+    pub fn falls(&self) -> impl Iterator<Item = (Duration, Watts)> + '_ {
+        let before = std::iter::once(self.limit).chain(self.limits.iter().map(|(_, watts)| *watts));
+        let falls = self.limits.iter().zip(before).filter(|((_, watts), before)| watts < before);
+        falls.map(|((from, watts), _)| (*from, self.usable_of(*watts)))
+    }
+
+    fn usable_of(&self, limit: Watts) -> Watts {
+        limit.scale(self.continuous_factor) - self.reserve
     }
 }
 

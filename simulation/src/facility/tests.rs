@@ -30,6 +30,7 @@ fn feed(name: &str, parent: Option<&str>, house: i64) -> FeedSpec {
         id: name.into(),
         parent: parent.map(FeedId::from),
         limit: Watts(100_000),
+        limits: Vec::new(),
         continuous_factor: 1.0,
         reserve: Watts::ZERO,
         declared_house: Watts(house),

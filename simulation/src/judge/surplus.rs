@@ -86,6 +86,10 @@ fn room(history: &History<'_>, allow: &Allowances, feed: &FeedId, metered: bool)
     let load = if metered { record.load.clone() } else { planned(history, feed) };
     let mut times: BTreeSet<Duration> = load.steps().iter().map(|(at, _)| *at).collect();
     times.extend(record.usable.steps().iter().map(|(at, _)| *at));
+    // A limit that is known to be lower soon counts from when machines must go for it.
+    let spec = history.spec.feeds.iter().find(|known| known.id == *feed);
+    let falls: Vec<(Duration, Watts)> = spec.iter().flat_map(|spec| spec.falls()).collect();
+    times.extend(falls.iter().map(|(at, _)| at.saturating_sub(lead)));
     for (id, lease) in &leases {
         times.extend(history.drawn(id).into_iter().flat_map(Series::steps).map(|step| step.0));
         for (at, promise) in &lease.promises {
@@ -95,7 +99,9 @@ fn room(history: &History<'_>, allow: &Allowances, feed: &FeedId, metered: bool)
     }
     let mut room = Series::default();
     for at in times {
-        let mut left = record.usable.at(at) - load.at(at);
+        let soon = falls.iter().filter(|(from, _)| at < *from && *from <= at + lead);
+        let usable = soon.map(|(_, usable)| *usable).fold(record.usable.at(at), Watts::min);
+        let mut left = usable - load.at(at);
         for (id, lease) in &leases {
             let Some(promise) = lease.promise(at) else { continue };
             let from = promise.start.saturating_sub(promise.ready_before + lead);

@@ -65,6 +65,7 @@ impl Bench {
             id: name.into(),
             parent: parent.map(FeedId::from),
             limit: Watts(40_000),
+            limits: Vec::new(),
             continuous_factor: 1.0,
             reserve: Watts::ZERO,
             declared_house: Watts(house),

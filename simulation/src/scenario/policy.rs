@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use directive::Watts;
+use jiff::Timestamp;
 
 use super::Rules;
 use crate::facility::spec::Measured;
@@ -16,7 +17,7 @@ pub fn policy_text(facility: &FacilitySpec, rules: &Rules, revision: u64) -> Str
          timezone = \"UTC\"\n"
     );
     for feed in &facility.feeds {
-        write_feed(&mut text, feed, meter_of(facility, feed));
+        write_feed(&mut text, feed, meter_of(facility, feed), facility.begins);
     }
     for group in &facility.groups {
         write_group(&mut text, group);
@@ -32,7 +33,7 @@ fn meter_of<'a>(facility: &'a FacilitySpec, feed: &FeedSpec) -> Option<&'a Meter
     facility.meters.iter().find(|meter| meter.of == Measured::Feed(feed.id.clone()))
 }
 
-fn write_feed(text: &mut String, feed: &FeedSpec, meter: Option<&MeterSpec>) {
+fn write_feed(text: &mut String, feed: &FeedSpec, meter: Option<&MeterSpec>, begins: Timestamp) {
     let parent = feed.parent.as_ref().map(|parent| format!("parent = \"{parent}\"\n"));
     let meter = meter.map(|meter| format!("meter = \"{}\"\n", meter.id));
     *text += &format!(
@@ -40,13 +41,25 @@ fn write_feed(text: &mut String, feed: &FeedSpec, meter: Option<&MeterSpec>) {
          default_constraint_kw = {}\n{}",
         feed.id,
         parent.unwrap_or_default(),
-        kw(feed.limit),
+        limit_of(feed, begins),
         feed.continuous_factor,
         kw(feed.reserve),
         kw(feed.declared_house),
         kw(feed.default_constraint),
         meter.unwrap_or_default(),
     );
+}
+
+/// A number, or a series of numbers with times.
+fn limit_of(feed: &FeedSpec, begins: Timestamp) -> String {
+    if feed.limits.is_empty() {
+        return kw(feed.limit);
+    }
+    let later = feed.limits.iter().map(|(at, watts)| {
+        let at = begins.saturating_add(*at).unwrap_or(Timestamp::MAX);
+        format!(", {{ from = {at}, kw = {} }}", kw(*watts))
+    });
+    format!("[{{ kw = {} }}{}]", kw(feed.limit), later.collect::<String>())
 }
 
 fn write_group(text: &mut String, group: &GroupSpec) {

@@ -158,7 +158,12 @@ impl<'a> Sleep<'a> {
     fn room(&self, feed: &FeedId, at: Duration) -> Watts {
         let facility = &self.scenario.facility;
         let record = &self.record.feeds[feed];
-        let mut room = record.usable.at(at) - record.load.at(at) - LARGEST - LARGEST;
+        // A limit that is lower soon counts from when machines must go for it.
+        let spec = facility.feeds.iter().find(|known| known.id == *feed);
+        let falls = spec.into_iter().flat_map(|spec| spec.falls());
+        let soon = falls.filter(|(from, _)| at < *from && *from <= at + LEAD);
+        let usable = soon.map(|(_, usable)| usable).fold(record.usable.at(at), Watts::min);
+        let mut room = usable - record.load.at(at) - LARGEST - LARGEST;
         for lease in &self.scenario.leases {
             let from = lease.start.saturating_sub(lease.ready_before + LEAD);
             let end = self.ends.get(&lease.lease).copied().unwrap_or(lease.end);

@@ -90,11 +90,32 @@ fn leased() -> Scenario {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut all = loads();
+    all.extend(dated());
     all.extend(figures());
     all.extend(devices());
     all.extend(lives());
     all.extend(meters());
     all
+}
+
+/// A limit of `a` that is known to be 20 % lower from 900 to 1,800 s.
+fn derated(site: Scenario) -> Scenario {
+    site.feed("a", |feed| feed.limits = vec![(secs(900), kw(48)), (secs(1_800), kw(60))])
+}
+
+fn dated() -> Vec<Trial> {
+    let long = || derated(site().lease("a", kw(30), 600, 2_100));
+    let down = |site: Scenario| {
+        site.act(500, Act::Kill(vec![Role::Switchboard]))
+            .act(2_000, Act::Start(Role::Switchboard, StateFound::Kept))
+    };
+    let kept = |trial: Trial| trial.bounds(|bounds| bounds.above = secs(0));
+    vec![
+        kept(trial("a dated limit: 60 to 48 kW for 15 min, no lease", derated(site()))),
+        kept(trial("the same in the middle of a lease of 30 kW", long())),
+        kept(trial("the same without lease, the switchboard is down", down(derated(site())))),
+        kept(trial("the same in the lease, the switchboard is down", down(long()))),
+    ]
 }
 
 fn loads() -> Vec<Trial> {

@@ -82,6 +82,7 @@ fn feed(id: &str, parent: Option<&str>, limit: i64, house: i64) -> FeedSpec {
         id: id.into(),
         parent: parent.map(Into::into),
         limit: kw(limit),
+        limits: Vec::new(),
         continuous_factor: 1.0,
         reserve: Watts::ZERO,
         declared_house: kw(house),
