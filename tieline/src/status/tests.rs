@@ -179,6 +179,21 @@ fn meters_that_are_not_believed_are_named_with_their_figures() {
 }
 
 #[test]
+fn the_next_change_of_a_limit_stands_below_the_feeds() {
+    let mut feeds = feeds();
+    let change = |feed: &mut FeedView, usable| {
+        (feed.usable_changes_at, feed.usable_next) = (Some(at("12-10T12:00")), Some(Watts(usable)));
+    };
+    change(&mut feeds.feeds[0], 30_000_000);
+    change(&mut feeds.feeds[2], 16_000_000);
+    let text = control_plane(&site(), &feeds, &shown(), 80);
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(": usable ")).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(lines[0].starts_with("poi: usable falls to 30,000 kW at "), "{lines:?}");
+    assert!(lines[1].starts_with("xfmr-b: usable rises to 16,000 kW at "), "{lines:?}");
+}
+
+#[test]
 fn what_needs_attention_comes_first() {
     let mut site = site();
     let short = Shortage {
