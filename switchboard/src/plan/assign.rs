@@ -317,7 +317,7 @@ impl<'a, 'f> Assign<'a, 'f> {
         }
         let is_alone = |unit: &usize| {
             let unit = &self.units.units[*unit];
-            unit.active.is_some_and(|active| unit.periods[active].lease.is_none())
+            unit.active.is_some_and(|active| unit.periods[active].cause.lease().is_none())
         };
         self.off_units(cohort).filter(is_alone).collect()
     }

@@ -121,7 +121,7 @@ fn lower(
         let shed = group(unit).map_or(Duration::ZERO, shed_time);
         let due = period.due.unwrap_or(begins);
         // A lower limit must be kept from its first instant on, and nothing need be proven before.
-        let lead = if period.lease.is_none() && is_limit(policy, unit.group, due) {
+        let lead = if period.cause.lease().is_none() && is_limit(policy, unit.group, due) {
             policy.dispatch.settle.saturating_add(policy.dispatch.margin)
         } else {
             policy.dispatch.proof()

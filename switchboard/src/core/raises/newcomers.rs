@@ -169,7 +169,8 @@ impl Core {
         let soon = later(wall, self.policy.failsafe.permit_ttl);
         let room = PerFeed::each(feeds, |feed| {
             let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
-            feeds[feed].usable() - facility.band(feed) - load[feed] - reserved
+            let usable = feeds[feed].least_usable_within(wall, soon);
+            usable - facility.band(feed) - load[feed] - reserved
         });
         let more = |group: &Group| {
             let counted = population.groups.get(&group.id).copied().unwrap_or(0);

@@ -17,7 +17,7 @@ fn counts(plan: &Plan, now: i64) -> Vec<(Cause, usize)> {
 
 /// Plans for one feed, whose limit is so low that some machines must go without any lease.
 fn with_limit(feed: usize, limit: i64, held: &Selection, now: i64) -> Plan {
-    let policy = policy_with(|parts| parts.feeds[feed].limit = Watts(limit));
+    let policy = policy_with(|parts| parts.feeds[feed].limit = Watts(limit).into());
     plan(&policy, &[], &fleet(&policy), held, at(now))
 }
 
@@ -104,7 +104,7 @@ fn what_no_cause_was_recorded_for_and_what_waits_for_room_gets_the_cause_that_ke
 fn every_step_has_the_cause_of_its_machines_except_those_beyond_the_horizon() {
     let policy = policy_with(|parts| {
         parts.feeds[1].default_constraint = Some(Watts(20_000));
-        parts.feeds[2].limit = Watts(25_000);
+        parts.feeds[2].limit = Watts(25_000).into();
     });
     let leases = [lease("l", "a", 20_000, 1000, 900_000)];
     let plan = plan(&policy, &leases, &fleet(&policy), &Selection::default(), at(0));

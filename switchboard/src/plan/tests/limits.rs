@@ -56,7 +56,7 @@ fn whatever_the_time_the_machines_of_a_limit_stay_the_same_and_go_for_it_alone()
         assert!(plan.deficits.is_empty(), "at {now}: {:?}", plan.deficits);
         let off = |selection: &Selection| -> Vec<(MachineId, Timestamp, Option<LeaseId>)> {
             let all = selection.iter();
-            all.map(|(id, chosen)| (id.clone(), chosen.at, chosen.lease.clone())).collect()
+            all.map(|(id, chosen)| (id.clone(), chosen.at, chosen.lease().cloned())).collect()
         };
         assert_eq!(off(&plan.selection), off(&fresh.selection), "at {now}");
         let reasons = plan.steps.iter().filter(|step| step.lease.is_none());
@@ -67,7 +67,7 @@ fn whatever_the_time_the_machines_of_a_limit_stay_the_same_and_go_for_it_alone()
         held = plan.selection;
     }
     let after = plan_of(&policy, &leases, &held, 2300);
-    assert_eq!(after.selection.iter().filter(|(_, chosen)| chosen.lease.is_none()).count(), 0);
+    assert_eq!(after.selection.iter().filter(|(_, chosen)| chosen.lease().is_none()).count(), 0);
 }
 
 #[test]
