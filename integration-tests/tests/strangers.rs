@@ -135,7 +135,7 @@ async fn sessions_with_the_names_of_a_group_wait_for_room() {
     change_policy(&site, &known(&roomy, 3)).await;
     until("given work", || {
         let working = states(SessionState::Working);
-        if working == STRANGERS + 10 { Ok(()) } else { Err((working, site.http.get("/v1/status"))) }
+        if working == STRANGERS + 10 { Ok(()) } else { Err(site.http.get("/v1/status")) }
     })
     .await;
     for stranger in &strangers {
