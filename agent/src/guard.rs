@@ -231,6 +231,15 @@ impl Guard {
         self.table.machine(machine).is_some_and(|number| self.table.machines()[number].watched)
     }
 
+    /// The machines below feeds that carry too much although the guard has no machine left to put to
+    /// sleep there.
+    pub(crate) fn below_bare_feeds(&self) -> impl Iterator<Item = &MachineId> {
+        let feeds = self.feeds.iter().enumerate();
+        let bare = feeds.filter(|(_, feed)| feed.wants > Watts::ZERO).map(|(number, _)| number);
+        let below = bare.flat_map(|feed| self.table.below(feed));
+        below.map(|number| &self.table.machines()[*number].id)
+    }
+
     /// The machines that are held, in no particular order.
     pub(crate) fn held(&self) -> impl Iterator<Item = &MachineId> {
         self.holds.held()

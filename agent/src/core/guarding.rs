@@ -1,6 +1,6 @@
 //! The guard inside the core: what it sees of the machines, and what follows from its holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(super) struct Guarding {
     met: bool,
     /// How many tables were made of the agent's own settings.
     own_tables: u64,
+    /// The machines that are read more often, because one that sleeps may have woken by itself.
+    doubted: BTreeSet<MachineId>,
     /// Whether it was logged, or need not be, that the agent's own settings are not used.
     told_unused: bool,
 }
@@ -193,6 +195,9 @@ impl AgentCore {
         let Sampled { acts, tripped, over, news, fresh } = sampled;
         self.guarding.sampled |= fresh;
         self.guarding.news |= news;
+        if news {
+            self.doubt_sleepers(now);
+        }
         self.outputs.extend(tripped.into_iter().map(Output::GuardTripped));
         self.outputs.extend(over.into_iter().map(Output::FeedOver));
         if acts.is_empty() {
@@ -211,6 +216,20 @@ impl AgentCore {
             self.restand(id, now);
         }
         self.issue(wall, now);
+    }
+
+    /// Has the machines below feeds that carry too much read more often, where no machine is left to put
+    /// to sleep: the power may be that of one that woke by itself.
+    fn doubt_sleepers(&mut self, now: Instant) {
+        let doubted: BTreeSet<MachineId> = self.guard.below_bare_feeds().cloned().collect();
+        let before = std::mem::take(&mut self.guarding.doubted);
+        for id in before.symmetric_difference(&doubted) {
+            if let Some(machine) = self.machines.get_mut(id) {
+                machine.doubted = doubted.contains(id);
+                self.requeue(id, now);
+            }
+        }
+        self.guarding.doubted = doubted;
     }
 
     /// Tells the guard that a machine's wanted state has changed from `was`; `drew` says whether the

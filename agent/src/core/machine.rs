@@ -44,6 +44,8 @@ pub(super) struct Machine {
     pub(super) driver: usize,
     /// The command that is under way; there is never a second one.
     pub(super) busy: Option<Kind>,
+    /// Whether it is read more often while it sleeps: a feed above it carries too much.
+    pub(super) doubted: bool,
     /// The machine's place in its driver's queues.
     pub(super) queued: Option<(Kind, Instant, u64)>,
     /// The machine's position, from the timeline, among machines that became due together.
@@ -120,6 +122,7 @@ impl Machine {
             assignment,
             driver,
             busy: None,
+            doubted: false,
             queued: None,
             order: 0,
             raised_in: 0,
@@ -297,7 +300,7 @@ impl Machine {
                 return read_after(timing.read_at_rest);
             }
             Want::Awake if self.does_as_wanted() => return read_after(timing.read_in_doubt),
-            Want::Asleep if self.does_as_wanted() && self.woken.is_some() => {
+            Want::Asleep if self.does_as_wanted() && (self.woken.is_some() || self.doubted) => {
                 return read_after(timing.read_in_doubt);
             }
             Want::Asleep if self.does_as_wanted() => return read_after(timing.read_at_rest),

@@ -152,6 +152,42 @@ fn an_excess_is_answered_by_commands_in_the_same_call() {
     assert_eq!(numbers, [1, 2, 3], "the holds are written");
 }
 
+/// What is above the limit may be the power of a machine that woke by itself, and only a reading tells
+/// which one it is.
+#[test]
+fn sleeping_machines_are_read_often_while_nothing_else_can_go() {
+    let mut bench = awake();
+    bench.shows(1_000, 72_000);
+    let all = ["a", "b", "c", "d"];
+    assert_eq!(bench.sleeps(2_000, 72_000), all);
+    for machine in all {
+        bench.obeys(machine, Kind::Sleep);
+    }
+    bench.tick_at(3_000);
+    for machine in all {
+        bench.says(machine, DeviceState::Asleep);
+    }
+    assert_eq!(bench.shows(24_000, 58_000), []);
+    let reads = |bench: &mut Bench, from: u64, to: u64| {
+        let ticks = (from..to).step_by(500).map(|millis| {
+            let commands = bench.tick_at(millis);
+            let reads = commands.iter().filter(|(_, kind)| *kind == Kind::Read).count();
+            assert_eq!(bench.answers(commands), []);
+            reads
+        });
+        ticks.sum::<usize>()
+    };
+    assert!(reads(&mut bench, 25_000, 45_000) <= 12, "they are read every ten seconds");
+    for millis in [45_000, 46_000] {
+        let commands = bench.shows(millis, 63_000);
+        bench.answers(commands);
+    }
+    assert!(reads(&mut bench, 46_500, 51_500) >= 16, "they are read every second");
+    let commands = bench.shows(52_000, 58_000);
+    bench.answers(commands);
+    assert!(reads(&mut bench, 53_000, 73_000) <= 12);
+}
+
 #[test]
 fn a_machine_that_is_read_before_its_first_command_covers_no_excess() {
     let (config, table) = guarded();
