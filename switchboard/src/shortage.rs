@@ -173,6 +173,9 @@ impl<'a> Supply<'a> {
         let falls = falls.take_while(|change| change.at < lease.ends());
         let mut falls: Vec<Timestamp> =
             falls.filter(LimitChange::lowers).map(|change| change.at).collect();
+        if falls.is_empty() {
+            return;
+        }
         falls.sort_unstable();
         falls.dedup();
         let firm = !lease.accept_unverified;

@@ -25,6 +25,8 @@ pub(super) struct Guards {
     /// was made.
     is_stale: bool,
     made_at: Option<Instant>,
+    /// When the first limit changes that the table has a change of.
+    next_limit: Option<Timestamp>,
     /// For each agent, the number of its newest hold that the plan has taken over.
     taken: BTreeMap<ReceiverId, u64>,
     /// Feeds of holds that were taken over, and that no measurement was compared with since.
@@ -33,14 +35,18 @@ pub(super) struct Guards {
     feeds: PerFeed<Option<(ReceiverId, GuardedFeed)>>,
 }
 
-/// When the feed may carry another power.
-fn changes(feed: &Feed) -> Vec<UsableChange> {
+/// When the feed may carry another power, after `at`.
+fn changes(feed: &Feed, at: Timestamp) -> Vec<UsableChange> {
     let change = |change: LimitChange| UsableChange {
         from: change.at,
         usable: feed.usable_of(change.after),
     };
-    feed.limit.changes().map(change).collect()
+    feed.limit.after(at).take(CHANGES).map(change).collect()
 }
+
+/// The maximum number of changes of a feed's limit in the table. Later ones follow when these are
+/// over.
+const CHANGES: usize = GuardTable::CHANGES_MAX / GuardTable::FEEDS_MAX;
 
 /// The table is made anew at most this often.
 const TABLE_EVERY: Duration = Duration::from_secs(5);
@@ -94,6 +100,7 @@ impl Core {
     /// Makes a new guard table if something in it has changed.
     pub(super) fn make_guard_table(&mut self, now: Instant, outputs: &mut Outputs) {
         let is_due = |at: Instant| now.saturating_duration_since(at) >= TABLE_EVERY;
+        self.guards.is_stale |= self.guards.next_limit.is_some_and(|at| at <= self.schedule);
         if !self.guards.is_stale || !self.guards.made_at.is_none_or(is_due) {
             return;
         }
@@ -106,6 +113,8 @@ impl Core {
         let former = self.guards.table.clone();
         let version = former.as_ref().map_or(0, |table| table.version.generation) + 1;
         let table = self.guard_table(Generation { epoch: self.number.epoch, generation: version });
+        let next = table.feeds.iter().filter_map(|feed| Some(feed.changes.first()?.from));
+        self.guards.next_limit = next.min();
         let is_same = former.as_ref().is_some_and(|former| {
             GuardTable { version: former.version, ..table.clone() } == **former
         });
@@ -132,13 +141,13 @@ impl Core {
                 parent: feed.parent.clone(),
                 owner: feed.meter.as_ref().and_then(|meter| self.owner(meter, former)),
                 meter: feed.meter.clone(),
-                usable: feed.usable_of(feed.limit.first()),
+                usable: feed.usable(self.schedule),
                 rating: feed.limit.highest(),
                 band: facility.band(number),
                 after: rules.after,
                 lag_ms: millis(self.policy.dispatch.settle),
                 stale_after_ms: millis(spec.map(|spec| spec.stale_after).unwrap_or_default()),
-                changes: changes(feed),
+                changes: changes(feed, self.schedule),
             }
         };
         let cohort = |number: usize| {

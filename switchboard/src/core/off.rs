@@ -70,6 +70,12 @@ impl Core {
         for (_, watts) in self.raises.returning() {
             counts.entry(OffBy::Room).or_default().add(1, watts);
         }
+        let others = |id: &&MachineId| {
+            !self.raises.is_returning(id) && !self.selection.returning.contains_key(*id)
+        };
+        for id in self.inventory.newcomers().iter().filter(others) {
+            counts.entry(OffBy::Room).or_default().add(1, self.draw_of(id));
+        }
         for id in self.selection.returning.keys() {
             if !self.states.contains_key(id) && !self.raises.is_returning(id) {
                 counts.entry(OffBy::Room).or_default().add(1, self.draw_of(id));
@@ -122,6 +128,7 @@ impl Core {
     ) -> Option<OffBy> {
         let by = self.sleepers.by(id);
         match device {
+            _ if self.inventory.is_newcomer(id) => Some(OffBy::Room),
             Some(device) if device.state == DeviceState::Asleep => {
                 // One of ours is found within seconds, and then waits for its return.
                 let is_ours = by.or(device.asleep_by) == Some(AsleepBy::Us);

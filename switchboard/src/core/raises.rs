@@ -55,6 +55,10 @@ struct Raise {
     is_starved: bool,
     /// If it is a newcomer: the number of its group.
     newcomer: Option<usize>,
+    /// Whether it is a newcomer that counts as load before it has work: a device reaches it.
+    is_counted: bool,
+    /// Why it was not permitted when that was decided last.
+    withheld: Option<Withheld>,
     /// When it was released.
     since: Timestamp,
     /// Since when the permit has named it.
@@ -170,8 +174,8 @@ impl Raises {
         now: Instant,
     ) -> impl Iterator<Item = (FeedNumber, Watts)> {
         let raises = self.machines.values();
-        // A newcomer that has no room yet is not counted as load.
-        let raises = raises.filter(|raise| !raise.waits_to_join());
+        // A newcomer that has no room yet is not counted as load, unless a device reaches it.
+        let raises = raises.filter(|raise| raise.is_counted || !raise.waits_to_join());
         raises.filter(move |raise| !raise.is_settled(policy, now)).map(|one| (one.feed, one.watts))
     }
 }
@@ -197,6 +201,8 @@ impl Core {
             restores_within,
             is_starved,
             newcomer: None,
+            is_counted: false,
+            withheld: None,
             since,
             granted: None,
             booked: None,
@@ -216,7 +222,7 @@ impl Core {
                 Some(_) => self.raise_of_newcomer(machine, raise.since),
                 None => self.raise_of(machine, raise.since),
             };
-            raise.newcomer = now.newcomer;
+            (raise.newcomer, raise.is_counted) = (now.newcomer, now.is_counted);
             (raise.feed, raise.watts) = (now.feed, now.watts);
             (raise.restores_within, raise.is_starved) = (now.restores_within, now.is_starved);
         }
@@ -265,13 +271,12 @@ impl Core {
             let Some(back) = raise.back else {
                 if is_newcomer {
                     // It stays in the permitted set only if it takes the work that it may have.
-                    if raise.granted.is_none() {
-                        return self.inventory.is_newcomer(machine);
-                    }
-                    if !raise.is_booked(now) {
+                    let waits = raise.granted.is_none() && self.inventory.is_newcomer(machine);
+                    let may_begin = raise.is_booked(now) && self.inventory.is_connected(machine);
+                    if !waits && !may_begin {
                         unused_places.push(machine.clone());
                     }
-                    return raise.is_booked(now);
+                    return waits || may_begin;
                 }
                 // It was not woken in this time, so that it may be woken much later.
                 raise.granted =
@@ -362,8 +367,9 @@ impl Core {
             });
             if let Some(group) = raise.newcomer.filter(|_| !is_booked && no_room.is_none()) {
                 let by_figures = by_figures.get_or_insert_with(|| self.room_by_figures(wall));
-                no_room = by_figures.lacks(feeds, group, path, raise.watts);
+                no_room = by_figures.lacks(feeds, group, raise);
             }
+            raise.withheld.clone_from(&no_room);
             if let Some(why) = no_room {
                 raise.granted = None;
                 waits.get_or_insert(why);
@@ -375,7 +381,7 @@ impl Core {
                 }
                 take(&mut room, path, raise.watts);
                 if let (Some(group), Some(by_figures)) = (raise.newcomer, &mut by_figures) {
-                    by_figures.take(group, path, raise.watts);
+                    by_figures.take(feeds, group, raise);
                 }
                 let lives = self.policy.failsafe.permit_ttl + raise.restores_within;
                 raise.booked = Some(now + lives + self.policy.dispatch.settle);
@@ -403,6 +409,7 @@ impl Core {
         let figures = facility.load_by_figures(&self.fleet.population);
         let less = self.less(&PerFeed::all(feeds, None), now);
         let soon = later(wall, self.policy.failsafe.permit_ttl);
+        let away = self.inventory.away_load(&self.policy);
         PerFeed::each(feeds, |feed| {
             if feeds[feed].meter.is_none() {
                 return Ok(Watts(i64::MAX / 2));
@@ -426,7 +433,8 @@ impl Core {
             // By so much the load may have risen since the plan released a machine.
             let tolerance = usable.scale(NEGLIGIBLE).max(facility.band(feed).scale(IN_BAND));
             let tolerance = tolerance.min(facility.band(feed));
-            Ok(usable - facility.band(feed) + tolerance - others + tenants - reserved)
+            let taken = others - tenants + reserved + away[feed];
+            Ok(usable - facility.band(feed) + tolerance - taken)
         })
     }
 
@@ -455,8 +463,8 @@ impl Core {
             return Some(why);
         }
         let raise = self.raises.machines.get(machine)?;
-        if raise.granted.is_some() {
-            return None;
+        if raise.granted.is_some() || raise.newcomer.is_some() {
+            return raise.withheld.clone();
         }
         let room = self.room(wall, now);
         let needs = if raise.is_starved { Watts::ZERO } else { raise.watts };

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{DeviceState, MachineId, Permitted, Serving};
+use directive::{DeviceState, MachineId, Permitted, Serving, Watts};
 
-use super::Inventory;
-use crate::plan::Selection;
+use super::{Endpoint, Inventory, MachineState};
+use crate::facility::PerFeed;
 use crate::policy::Policy;
 
 #[derive(Debug, Default)]
@@ -22,10 +22,14 @@ pub(super) struct PermittedSet {
     /// The members that nothing shows now, and since when.
     away: BTreeMap<MachineId, Instant>,
     newcomers: BTreeSet<MachineId>,
+    /// The machines that were to be off at the last look.
+    off: BTreeSet<MachineId>,
     /// Whether newcomers wait. If not, everyone is permitted.
     limits: bool,
     /// Whether it has changed since [`Inventory::changed_permitted`] was asked last.
     is_changed: bool,
+    /// Whether one was removed since then.
+    has_removed: bool,
     /// Whether the last answer of [`Inventory::changed_permitted`] was everyone.
     tells_everyone: bool,
 }
@@ -52,27 +56,38 @@ impl PermittedSet {
 
     fn remove(&mut self, machine: &MachineId) {
         self.away.remove(machine);
-        self.is_changed |= self.machines.remove(machine);
+        let is_removed = self.machines.remove(machine);
+        self.is_changed |= is_removed;
+        self.has_removed |= is_removed;
     }
 
-    fn see(&mut self, machine: &MachineId, presence: Presence, is_claimed: bool, now: Instant) {
+    /// Takes up how `machine` shows itself. One that is to be off keeps its place. Returns whether it
+    /// has become a newcomer, or is none any more.
+    fn see(
+        &mut self,
+        machine: &MachineId,
+        presence: Presence,
+        (is_claimed, is_off): (bool, bool),
+        now: Instant,
+    ) -> bool {
         let takes_over = !self.limits && presence > Presence::Away;
         if is_claimed && (presence == Presence::Works || takes_over) {
             self.insert(machine);
         }
-        if presence > Presence::Away || !self.machines.contains(machine) {
+        if presence > Presence::Away || is_off || !self.machines.contains(machine) {
             self.away.remove(machine);
         } else {
             self.away.entry(machine.clone()).or_insert(now);
         }
         let is_newcomer = self.limits
             && is_claimed
+            && !is_off
             && presence == Presence::Connected
             && !self.machines.contains(machine);
-        if !is_newcomer {
-            self.newcomers.remove(machine);
-        } else if !self.newcomers.contains(machine) {
-            self.newcomers.insert(machine.clone());
+        if is_newcomer {
+            self.newcomers.insert(machine.clone())
+        } else {
+            self.newcomers.remove(machine)
         }
     }
 }
@@ -120,16 +135,50 @@ impl Inventory {
         self.permitted.newcomers.contains(machine)
     }
 
+    /// What the members draw that nothing shows now: they may be back at any moment, and get work at
+    /// once.
+    #[must_use]
+    pub fn away_load(&self, policy: &Policy) -> PerFeed<Watts> {
+        let facility = &policy.facility;
+        let mut load = PerFeed::all(facility.feeds(), Watts::ZERO);
+        for machine in self.permitted.away.keys() {
+            if let Some(group) = self.group(policy, machine) {
+                let watts = facility.groups()[group].watts;
+                facility.feeds().add(&mut load, facility.group_feed(group), watts);
+            }
+        }
+        load
+    }
+
+    /// Whether `machine` has a session.
+    #[must_use]
+    pub fn is_connected(&self, machine: &MachineId) -> bool {
+        self.presence(machine) >= Presence::Connected
+    }
+
+    /// Whether an agent reaches `machine`, so that it counts as load before it has work.
+    #[must_use]
+    pub fn is_reached(&self, machine: &MachineId) -> bool {
+        self.device(machine).is_some()
+    }
+
     /// The machines that wait for room.
     #[must_use]
     pub fn newcomers(&self) -> &BTreeSet<MachineId> {
         &self.permitted.newcomers
     }
 
+    /// Whether a machine has left the permitted set since [`Self::changed_permitted`] was asked last.
+    #[must_use]
+    pub fn has_removed_permitted(&self) -> bool {
+        self.permitted.has_removed
+    }
+
     /// The permitted set, if it is another one than at the last call.
     pub fn changed_permitted(&mut self) -> Option<Permitted> {
         let set = &mut self.permitted;
         let is_changed = std::mem::take(&mut set.is_changed);
+        set.has_removed = false;
         if set.limits {
             set.tells_everyone = false;
             return is_changed.then(|| Permitted::Only(Arc::new(set.machines.clone())));
@@ -149,33 +198,49 @@ impl Inventory {
         self.permitted.limits
     }
 
-    /// Brings the set up to date with the machines whose reports have changed. `held` has the
-    /// machines that the plan has off: they keep their place, and do not count as newcomers.
-    pub(super) fn see_present<'m>(
+    /// Brings the set up to date with the machines whose reports have changed, or with all. `off` has
+    /// those that are to be off now. Returns the machines that have become newcomers, or are none any
+    /// more.
+    pub(super) fn see_present(
         &mut self,
         policy: &Policy,
-        held: &Selection,
-        changed: impl Iterator<Item = &'m MachineId>,
+        off: &BTreeMap<MachineId, MachineState>,
+        changed: Option<&BTreeSet<MachineId>>,
         now: Instant,
-    ) {
+    ) -> Vec<MachineId> {
         let mut set = std::mem::take(&mut self.permitted);
-        for machine in changed {
-            let is_held = held.off.contains_key(machine);
-            let presence = if is_held { Presence::Answers } else { self.presence(machine) };
-            set.see(machine, presence, self.group(policy, machine).is_some(), now);
+        // Those that may run again, or may not any more, have no other report for that.
+        let mut seen: BTreeSet<MachineId> =
+            set.off.iter().filter(|machine| !off.contains_key(*machine)).cloned().collect();
+        seen.extend(off.keys().filter(|machine| !set.off.contains(*machine)).cloned());
+        match changed {
+            Some(changed) => seen.extend(changed.iter().cloned()),
+            None => {
+                seen.extend(self.endpoints.values().flat_map(Endpoint::machines).cloned());
+                seen.extend(set.machines.iter().chain(&set.newcomers).cloned());
+            }
+        }
+        seen.retain(|machine| {
+            let is_claimed = self.group(policy, machine).is_some();
+            let is_off = off.contains_key(machine);
+            set.see(machine, self.presence(machine), (is_claimed, is_off), now)
+        });
+        if set.off.len() != off.len() || off.keys().any(|machine| !set.off.contains(machine)) {
+            set.off = off.keys().cloned().collect();
         }
         let expired = |(machine, since): (&MachineId, &Instant)| {
             let group = self.group(policy, machine).map(|group| &policy.facility.groups()[group]);
             let restore = group.map_or(Duration::ZERO, |group| group.restore_p95);
             let kept = policy.newcomers.away_after.max(restore.saturating_mul(2));
             let is_over = now.saturating_duration_since(*since) > kept;
-            (is_over && !held.off.contains_key(machine)).then(|| machine.clone())
+            is_over.then(|| machine.clone())
         };
         let expired: Vec<MachineId> = set.away.iter().filter_map(expired).collect();
         for machine in expired {
             set.remove(&machine);
         }
         self.permitted = set;
+        seen.into_iter().collect()
     }
 
     fn presence(&self, machine: &MachineId) -> Presence {

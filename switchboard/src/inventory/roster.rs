@@ -95,13 +95,9 @@ impl Inventory {
         now: Instant,
     ) -> Option<&Fleet> {
         let mut roster = std::mem::take(&mut self.roster);
-        if roster.must_look_at_all(policy) {
-            let all: Vec<MachineId> =
-                self.endpoints.values().flat_map(super::Endpoint::machines).cloned().collect();
-            self.see_present(policy, held, all.iter(), now);
-        } else {
-            self.see_present(policy, held, roster.changed.iter(), now);
-        }
+        let changed = (!roster.must_look_at_all(policy)).then_some(&roster.changed);
+        let changed = self.see_present(policy, states, changed, now);
+        roster.changed.extend(changed);
         let is_changed = self.bring_up_to_date(&mut roster, policy, held, states, (wall, now));
         self.roster = roster;
         is_changed.then_some(&self.roster.fleet)

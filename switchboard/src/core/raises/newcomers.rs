@@ -3,6 +3,7 @@
 //! names, take no power from machines that mine.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use directive::{MachineId, Watts};
@@ -10,13 +11,17 @@ use jiff::Timestamp;
 
 use super::super::{Core, Outputs, Withheld};
 use super::Raise;
-use crate::facility::{FeedNumber, Feeds, Group, PerFeed};
+use crate::facility::{Feeds, Group, PerFeed};
 use crate::lease::later;
 use crate::ledger::Event;
 
-/// The maximum number of newcomers that are considered at once. Others follow when these have work
-/// or are gone.
-const CONSIDERED: usize = 1024;
+/// The maximum number of newcomers of one feed that are considered at once. Others follow when these
+/// have work or are gone.
+const CONSIDERED: u32 = 64;
+/// How many newcomers one look may take up.
+const TAKEN_UP: usize = 4096;
+/// The shortest time between two messages about machines that were added to the permitted set.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// The shortest time between two entries of the permitted set in the ledger.
 const RECORD_EVERY: Duration = Duration::from_secs(10);
 
@@ -26,6 +31,10 @@ pub(in super::super) struct Recording {
     /// Whether something may not be in the ledger.
     is_due: bool,
     at: Option<Instant>,
+    /// When receivers were told last.
+    told: Option<Instant>,
+    /// The newcomer that was looked at last, if others follow.
+    taken_up: Option<MachineId>,
     /// Whether the set of the former process was taken over.
     has_begun: bool,
 }
@@ -41,28 +50,28 @@ pub(super) struct RoomByFigures {
 }
 
 impl RoomByFigures {
-    /// Why there is no room for one more machine of `group`, if there is none.
-    pub(super) fn lacks(
-        &self,
-        feeds: &Feeds,
-        group: usize,
-        path: &[FeedNumber],
-        watts: Watts,
-    ) -> Option<Withheld> {
-        if self.declared[group] > 0 {
+    /// Why there is no room for `raise`, a newcomer of `group`, if there is none.
+    pub(super) fn lacks(&self, feeds: &Feeds, group: usize, raise: &Raise) -> Option<Withheld> {
+        if !raise.is_counted && self.declared[group] > 0 {
             return None;
         }
+        let watts = if raise.is_counted { Watts::ZERO } else { raise.watts };
+        let path = feeds.path(raise.feed);
         let full = path.iter().find(|feed| self.room[**feed] < watts);
         full.map(|feed| Withheld::NoRoom(feeds[*feed].id.clone()))
     }
 
-    pub(super) fn take(&mut self, group: usize, path: &[FeedNumber], watts: Watts) {
+    /// Takes the room for `raise`.
+    pub(super) fn take(&mut self, feeds: &Feeds, group: usize, raise: &Raise) {
+        if raise.is_counted {
+            return;
+        }
         if self.declared[group] > 0 {
             self.declared[group] -= 1;
             return;
         }
-        for &feed in path {
-            self.room[feed] = self.room[feed] - watts;
+        for &feed in feeds.path(raise.feed) {
+            self.room[feed] = self.room[feed] - raise.watts;
         }
     }
 }
@@ -76,12 +85,19 @@ impl Core {
         now: Instant,
         outputs: &mut Outputs,
     ) {
-        if let Some(permitted) = self.inventory.changed_permitted() {
+        let told = self.recording.told.map(|told| now.saturating_duration_since(told));
+        // Whoever was added can wait for others that are about to be. Who was removed must not rise.
+        if (told.is_none_or(|told| told >= TELL_EVERY) || self.inventory.has_removed_permitted())
+            && let Some(permitted) = self.inventory.changed_permitted()
+        {
             outputs.permitted = Some(permitted);
+            self.recording.told = Some(now);
             self.recording.is_due = true;
         }
         let since = self.recording.at.map(|at| now.saturating_duration_since(at));
+        // The difference to what is recorded is known only when nothing is on its way to the ledger.
         if !self.recording.is_due
+            || self.outbox.pending().next().is_some()
             || !self.inventory.limits_newcomers()
             || since.is_some_and(|since| since < RECORD_EVERY)
         {
@@ -96,7 +112,7 @@ impl Core {
             self.recording.is_due = false;
             return;
         }
-        // An entry may be lost on its way to the ledger, so that this is looked at again.
+        // This is looked at again when the entry is written: it may be lost on its way.
         self.recording.at = Some(now);
         self.note(Event::Permitted { added, removed }, wall);
     }
@@ -126,20 +142,38 @@ impl Core {
             // Nobody knows what it draws before it has work.
             raise.watts = group.watts;
         }
-        Raise { newcomer: group, is_starved: false, ..raise }
+        let is_counted = self.inventory.is_reached(machine);
+        Raise { newcomer: group, is_starved: false, is_counted, ..raise }
     }
 
-    /// Has newcomers that are not waiting yet wait for their turns.
+    /// Has newcomers that are not waiting yet wait for their turns: so many of each feed, and those that
+    /// come after the ones that were looked at last.
     pub(super) fn take_up_newcomers(&mut self) {
-        let waits = |machine: &&MachineId| {
-            !self.raises.machines.contains_key(*machine)
-                && !self.selection.off.contains_key(*machine)
-        };
-        let newcomers = self.inventory.newcomers().iter().take(CONSIDERED);
-        let new: Vec<MachineId> = newcomers.filter(waits).cloned().collect();
-        for machine in new {
-            let raise = self.raise_of_newcomer(&machine, self.schedule);
-            self.raises.machines.insert(machine, raise);
+        let newcomers = self.inventory.newcomers();
+        if newcomers.is_empty() {
+            return;
+        }
+        let facility = &self.policy.facility;
+        let mut waiting = PerFeed::all(facility.feeds(), 0_u32);
+        for raise in self.raises.machines.values().filter(|raise| raise.waits_to_join()) {
+            waiting[raise.feed] += 1;
+        }
+        let last = self.recording.taken_up.as_ref();
+        let after = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let next = newcomers.range::<MachineId, _>(after).take(TAKEN_UP);
+        let next: Vec<MachineId> = next.cloned().collect();
+        self.recording.taken_up = next.last().filter(|_| next.len() == TAKEN_UP).cloned();
+        for machine in next {
+            let Some(group) = self.inventory.group(&self.policy, &machine) else { continue };
+            let waits = &mut waiting[self.policy.facility.group_feed(group)];
+            if *waits < CONSIDERED
+                && !self.states.contains_key(&machine)
+                && !self.raises.machines.contains_key(&machine)
+            {
+                *waits += 1;
+                let raise = self.raise_of_newcomer(&machine, self.schedule);
+                self.raises.machines.insert(machine, raise);
+            }
         }
     }
 
@@ -166,11 +200,13 @@ impl Core {
         let feeds = facility.feeds();
         let population = &self.fleet.population;
         let load = facility.fixed_load(population);
+        let away = self.inventory.away_load(&self.policy);
         let soon = later(wall, self.policy.failsafe.permit_ttl);
         let room = PerFeed::each(feeds, |feed| {
             let reserved = self.sums.reserved(feed, wall).max(self.sums.reserved(feed, soon));
-            let usable = feeds[feed].least_usable_within(wall, soon);
-            usable - facility.band(feed) - load[feed] - reserved
+            let usable =
+                feeds[feed].least_usable_within(wall, self.limits_matter_until(feed, wall));
+            usable - facility.band(feed) - load[feed] - away[feed] - reserved
         });
         let more = |group: &Group| {
             let counted = population.groups.get(&group.id).copied().unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Machines that connect when the site is known. [`World::check`] fails if they overload a feed.
 
 use super::*;
+use crate::cause::OffBy;
 use crate::policy::Newcomers;
 
 /// A site that was taken over: its 27 machines are permitted.
@@ -126,4 +127,63 @@ fn a_policy_may_serve_newcomers_at_once() {
     let mut world = World::with(Policy { newcomers: serve, ..policy() }, |_| Manner::Obeys);
     world.run_to(300);
     assert_eq!(world.permitted, Some(Permitted::Everyone));
+}
+
+/// Names that wait for a feed without room are no reason for those of another feed to wait.
+#[test]
+fn newcomers_of_a_full_feed_do_not_keep_those_of_another_from_work() {
+    let policy = policy_with(|parts| parts.feeds[1].limit = Watts(44_000).into());
+    let mut world = taken_over(policy);
+    for i in 0..5000 {
+        world.visit(&format!("new.{i:04}"), "a", 3000);
+    }
+    world.visit("old.9999", "a", 3000);
+    world.visit("far.9999", "b", 3000);
+    world.run_to(200);
+    assert_eq!(world.working_visitors(), ["far.9999"]);
+    assert!(world.chosen().is_empty());
+    // Every one of them has an answer to why it is off, and is counted.
+    let by_cause = world.core.machines_off();
+    assert_eq!(by_cause[&OffBy::Room].count, 5001);
+}
+
+/// They count as load already, because their devices are known.
+#[test]
+fn machines_with_devices_come_back_after_a_long_time_also_where_no_meter_is() {
+    for metered in [true, false] {
+        let policy = policy_with(|parts| {
+            if !metered {
+                parts.feeds.iter_mut().for_each(|feed| feed.meter = None);
+            }
+        });
+        let mut world = taken_over(policy);
+        (world.devices_silent, world.reconnects) = (true, true);
+        world.run_to(900);
+        let Some(Permitted::Only(machines)) = &world.permitted else { panic!("newcomers wait") };
+        assert!(machines.is_empty(), "metered: {metered}");
+        world.devices_silent = false;
+        world.run_to(2400);
+        let Some(Permitted::Only(machines)) = &world.permitted else { panic!("newcomers wait") };
+        assert_eq!(machines.len(), 27, "metered: {metered}");
+    }
+}
+
+#[test]
+fn the_set_is_recorded_once_also_while_the_ledger_fails() {
+    let mut world = taken_over(policy());
+    world.ledger_fails = true;
+    world.visit("far.100", "b", 3000);
+    let waiting = |world: &World| {
+        let pending = world.core.outbox.pending();
+        pending.filter(|event| matches!(event, Event::Permitted { .. })).count()
+    };
+    let mut most = 0;
+    while world.secs < 400 {
+        world.step();
+        most = most.max(waiting(&world));
+    }
+    world.ledger_fails = false;
+    world.run_to(500);
+    assert!(most <= 1, "{most}");
+    assert_eq!(world.core.state.permitted.as_ref(), Some(world.core.inventory.permitted()));
 }

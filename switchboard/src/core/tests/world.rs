@@ -122,6 +122,8 @@ pub(super) struct World {
     pub(super) permitted: Option<Permitted>,
     /// Machines that connect besides those that the world began with. No device reaches them.
     pub(super) visitors: Vec<Visitor>,
+    /// Whether machines that connect need a place in the permitted set for work.
+    pub(super) reconnects: bool,
     /// By how many seconds the switchboard's wall clock is wrong.
     pub(super) wall_off: i64,
     /// By how many seconds the receivers' wall clocks are wrong.
@@ -206,6 +208,7 @@ impl World {
             rises_allowed: true,
             permitted: None,
             visitors: Vec::new(),
+            reconnects: false,
             wall_off: 0,
             receivers_off: 0,
         };
@@ -515,12 +518,17 @@ impl World {
         });
         let machines: Vec<MachineReport> =
             self.machines.iter().filter(|machine| machine.device).map(reading).collect();
+        let waits = |id: &MachineId| {
+            let permitted = self.permitted.as_ref();
+            self.reconnects && permitted.is_some_and(|permitted| !permitted.permits(id))
+        };
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
             sessions: u32::from(machine.told.is_some() || machine.draws),
             serving: match machine.told {
                 Some(_) if machine.draws && is_out(machine) => Serving::Working,
                 Some(_) => Serving::Parked,
+                None if waits(&machine.id) => Serving::Parked,
                 None if machine.draws => Serving::Working,
                 None => Serving::Gone,
             },

@@ -6,7 +6,8 @@ use crate::cause::Cause;
 /// What the inventory says after a look at `secs`: who is permitted, and who waits.
 fn look(seen: &mut Seen, held: &Selection, secs: i64) -> (Vec<String>, Vec<String>) {
     let now = seen.now(secs);
-    let states = BTreeMap::new();
+    let off = held.off.keys().filter(|machine| held.current(machine, at(secs)).is_some());
+    let states = off.map(|machine| (machine.clone(), MachineState::Curtailed)).collect();
     seen.inventory.new_fleet(&seen.policy, held, &states, at(secs), now);
     let names =
         |machines: &BTreeSet<MachineId>| machines.iter().map(MachineId::to_string).collect();
@@ -79,6 +80,38 @@ fn a_machine_that_was_away_for_long_waits_and_one_that_the_plan_has_off_does_not
     assert_eq!(permitted, ["old.1", "old.3"]);
     seen.proxy("p", 612, &[session("old.1"), parked("old.2"), parked("old.3")]);
     assert_eq!(look(&mut seen, &held, 612).1, ["old.2"]);
+    // When it is not to be off any more, it has ten minutes to come back.
+    seen.proxy("p", 613, &[session("old.1")]);
+    let held = Selection::default();
+    look(&mut seen, &held, 613);
+    assert_eq!(look(&mut seen, &held, 1212).0, ["old.1", "old.3"]);
+    assert_eq!(look(&mut seen, &held, 1214).0, ["old.1"]);
+}
+
+#[test]
+fn a_lease_of_tomorrow_keeps_no_place_for_a_machine_that_is_away() {
+    let mut seen = Seen::new();
+    let tomorrow = Chosen {
+        group: "old".into(),
+        cause: Cause::Lease("l".into()),
+        at: at(90_000),
+        until: None,
+        edge: None,
+        means: Means::Device,
+        passed_on: false,
+    };
+    let off = ["old.1", "old.2", "old.3"].map(|id| (id.into(), vec![tomorrow.clone()]));
+    let held = Selection { off: off.into(), ..Selection::default() };
+    seen.proxy("p", 0, &[session("old.1"), session("old.2")]);
+    look(&mut seen, &held, 0);
+    seen.inventory.limit_newcomers(true);
+    seen.proxy("p", 10, &[session("old.1"), parked("old.3")]);
+    assert_eq!(look(&mut seen, &held, 10).1, ["old.3"]);
+    let away = seen.inventory.away_load(&seen.policy);
+    let feed = seen.policy.facility.feeds().number(&"a".into()).unwrap();
+    assert_eq!(away[feed], Watts(3000), "its power is kept for it");
+    assert_eq!(look(&mut seen, &held, 611).0, ["old.1"]);
+    assert_eq!(seen.inventory.away_load(&seen.policy)[feed], Watts::ZERO);
 }
 
 #[test]
