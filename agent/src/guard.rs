@@ -38,7 +38,7 @@ use choice::{Budget, Choice};
 use feed::{Judged, Watch};
 use holds::Holds;
 use motion::Motion;
-use table::Table;
+use table::{Feed, Table};
 
 /// What the guard asks about a machine.
 pub(crate) trait Fleet {
@@ -233,9 +233,13 @@ impl Guard {
 
     /// The machines below feeds that carry too much although the guard has no machine left to put to
     /// sleep there.
-    pub(crate) fn below_bare_feeds(&self) -> impl Iterator<Item = &MachineId> {
-        let feeds = self.feeds.iter().enumerate();
-        let bare = feeds.filter(|(_, feed)| feed.wants > Watts::ZERO).map(|(number, _)| number);
+    pub(crate) fn below_bare_feeds(&self, now: Instant) -> impl Iterator<Item = &MachineId> {
+        let feeds = self.feeds.iter().zip(self.table.feeds()).enumerate();
+        let is_bare = move |watch: &Watch, spec: &Feed| {
+            watch.wants > Watts::ZERO && watch.shows_excess(spec, now)
+        };
+        let bare = feeds.filter(move |(_, (watch, spec))| is_bare(watch, spec));
+        let bare = bare.map(|(number, _)| number);
         let below = bare.flat_map(|feed| self.table.below(feed));
         below.map(|number| &self.table.machines()[*number].id)
     }

@@ -116,6 +116,8 @@ async fn sessions_with_the_names_of_a_group_wait_for_room() {
         setup.policy(revision).replace("[site]\n", "[site]\ntake_over = \"0s\"\n")
     };
     change_policy(&site, &known(&site.setup, 2)).await;
+    // The proxy hears at the next look that newcomers wait.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let before = available(&site);
     let strangers = connect(&site, "new-9");
     let waits = |count: usize| {

@@ -195,9 +195,7 @@ impl AgentCore {
         let Sampled { acts, tripped, over, news, fresh } = sampled;
         self.guarding.sampled |= fresh;
         self.guarding.news |= news;
-        if news {
-            self.doubt_sleepers(now);
-        }
+        self.doubt_sleepers(now);
         self.outputs.extend(tripped.into_iter().map(Output::GuardTripped));
         self.outputs.extend(over.into_iter().map(Output::FeedOver));
         if acts.is_empty() {
@@ -221,11 +219,14 @@ impl AgentCore {
     /// Has the machines below feeds that carry too much read more often, where no machine is left to put
     /// to sleep: the power may be that of one that woke by itself.
     fn doubt_sleepers(&mut self, now: Instant) {
-        let doubted: BTreeSet<MachineId> = self.guard.below_bare_feeds().cloned().collect();
+        let doubted: BTreeSet<MachineId> = self.guard.below_bare_feeds(now).cloned().collect();
         let before = std::mem::take(&mut self.guarding.doubted);
-        for id in before.symmetric_difference(&doubted) {
-            if let Some(machine) = self.machines.get_mut(id) {
-                machine.doubted = doubted.contains(id);
+        for id in before.union(&doubted) {
+            // A machine that became known anew is not doubted yet.
+            let is_doubted = doubted.contains(id);
+            if let Some(machine) = self.machines.get_mut(id)
+                && std::mem::replace(&mut machine.doubted, is_doubted) != is_doubted
+            {
                 self.requeue(id, now);
             }
         }

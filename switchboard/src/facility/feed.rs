@@ -62,6 +62,6 @@ impl Feed {
     /// What may be planned at this feed while its limit is `limit`.
     #[must_use]
     pub fn usable_of(&self, limit: Watts) -> Watts {
-        limit.scale(self.continuous_factor) - self.reserve
+        limit.scale(self.continuous_factor).saturating_sub(self.reserve)
     }
 }

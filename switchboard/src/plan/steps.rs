@@ -180,14 +180,13 @@ fn limit(policy: &Policy, step: &Entry<'_>, feed: &FeedId, lead: Duration) -> Op
     let facility = &policy.facility;
     let limit = &facility.feeds()[facility.feeds().number(feed)?].limit;
     let mut changes = limit.changes();
-    let change = if !step.lowers {
-        changes.find(|change| Some(change.at) == step.edge && !change.lowers())
-    } else if limit.at(step.at) < limit.highest() {
-        changes.take_while(|change| change.at <= step.at).filter(LimitChange::lowers).last()
-    } else {
+    let change = if step.lowers {
         let until = later(step.at, lead);
         let mut coming = limit.after(step.at).take_while(|change| change.at <= until);
-        coming.find(LimitChange::lowers)
+        let past = changes.take_while(|change| change.at <= step.at);
+        coming.find(LimitChange::lowers).or_else(|| past.filter(LimitChange::lowers).last())
+    } else {
+        changes.find(|change| Some(change.at) == step.edge && !change.lowers())
     };
     let change = change?;
     let verb = if change.lowers() { "falls" } else { "rises" };

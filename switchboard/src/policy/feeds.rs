@@ -104,8 +104,9 @@ fn read_one(
         down_per_min,
         up_per_min,
     };
-    // Each limit must leave something, so that the lowest one must.
-    let (limit, usable) = (feed.limit.lowest(), feed.least_usable());
+    // The highest limit must leave something. A lower one that does not is an outage: what the feed
+    // cannot carry then is short.
+    let (limit, usable) = (feed.limit.highest(), feed.most_usable());
     if let Some(band) = feed.guard_band.filter(|band| *band >= usable) {
         let message = format!("{band} leaves nothing of the usable {usable}");
         document.report(&band_spot, message, None);
@@ -218,7 +219,7 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
     }
     for at in order {
         let Read { feed, house_spot, constraint_spot, .. } = &read[*at];
-        let (least, Some(house)) = (feed.least_usable(), house[*at]) else {
+        let (usable, Some(house)) = (feed.most_usable(), house[*at]) else {
             document.report(
                 house_spot,
                 "the house load below this feed adds up to no number",
@@ -226,15 +227,15 @@ fn check_houses(document: &Document, read: &[Read], order: &[usize]) {
             );
             continue;
         };
-        let is_plausible = feed.house + feed.reserve <= feed.limit.lowest() && least > Watts::ZERO;
-        if is_plausible && house > least {
+        let is_plausible =
+            feed.house + feed.reserve <= feed.limit.highest() && usable > Watts::ZERO;
+        if is_plausible && house > usable {
             let message =
-                format!("the house load here and below, {house}, is more than the usable {least}");
+                format!("the house load here and below, {house}, is more than the usable {usable}");
             document.report(house_spot, message, None);
             continue;
         }
         // A constraint above what is usable for a while is lowered for that time.
-        let usable = feed.most_usable();
         match feed.default_constraint {
             Some(constraint) if constraint < house => {
                 let message =

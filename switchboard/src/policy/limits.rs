@@ -140,17 +140,26 @@ mod tests {
                 "p.toml:5:77: feed.poi.limit_kw[2].from: 2026-12-10T06:00:00Z is not later than 2026-12-10T06:00:00Z",
             ),
             (
-                &format!("[{first}, {{ from = 2026-12-10T06:00:00Z, kw = 2 }}]"),
+                "[{ kw = 2 }, { from = 2026-12-10T06:00:00Z, kw = 1 }]",
                 "p.toml:5:12: feed.poi.limit_kw: house 2.000 kW + reserve 1.000 kW is more than the limit 2.000 kW",
             ),
             (
-                &format!("[{first}, {{ from = 2026-12-10T06:00:00Z, kw = 5 }}]"),
+                "[{ kw = 5 }, { from = 2026-12-10T06:00:00Z, kw = 4 }]",
                 "p.toml:8:12: feed.poi.house_kw: the house load here and below, 2.000 kW, is more than the usable 1.500 kW",
             ),
         ] {
             let told = mistakes(series);
             assert!(told[0].starts_with(want), "{series}\n  want {want}\n  told {told:#?}");
         }
+    }
+
+    /// Lowering is never refused: what the feed cannot carry then is short.
+    #[test]
+    fn a_limit_may_fall_below_the_house_load_for_a_while() {
+        let text = with("[{ kw = 60 }, { from = 2026-12-10T06:00:00Z, kw = 2 }]");
+        let policy = parse(&text, "p.toml").unwrap();
+        let feed = &policy.facility.feeds().as_slice()[0];
+        assert_eq!(feed.usable("2026-12-10T07:00:00Z".parse().unwrap()), Watts::ZERO);
     }
 
     #[test]
