@@ -7,22 +7,24 @@
 mod address;
 mod between;
 mod read;
+mod target;
 mod tls;
+mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use daemon::settings::Secret;
 use stratum::difficulty::Difficulty;
 
 pub use address::HostPort;
 pub use between::Taken;
 pub use read::read;
+pub use target::{OnPayoutChange, Target};
 
 pub use crate::tls::{Pin, Tls, TlsError, Trust};
 
 use crate::share_log::ShareLogConfig;
-use crate::target::{PerTarget, TargetId, TargetUse};
+use crate::target::{PerTarget, TargetId};
 
 /// The complete configuration of a proxy.
 #[derive(Debug, Clone)]
@@ -122,55 +124,6 @@ impl Server {
     }
 }
 
-/// A pool to mine at.
-#[derive(Debug, Clone)]
-pub struct Target {
-    pub name: String,
-    pub host: String,
-    pub port: u16,
-    /// Our user name at the pool.
-    pub user: String,
-    /// The password, often `x`.
-    pub password: Secret,
-    /// The user agent that we send. DATUM and some other pools choose the size of the coinbase by
-    /// it.
-    pub user_agent: String,
-    /// The pool's extranonce2_size, if the operator knows it.
-    pub extranonce2_size: Option<u8>,
-    /// The difficulty that is assumed until the pool sends one.
-    pub start_difficulty: Difficulty,
-    /// Difficulty that the pool is asked for; `None` asks for one that suits the fleet.
-    pub suggest_difficulty: Option<Difficulty>,
-    /// Number of shares a second that the fleet should send to this pool: the pool is asked for the
-    /// difficulty at which the fleet finds that many.
-    pub shares_per_sec: f64,
-    /// Maximum number of shares a second that the fleet may send to this pool. While the pool's
-    /// difficulty would lead to more, miners are kept at a higher difficulty.
-    pub shares_per_sec_max: f64,
-    /// How long miners are kept above the pool's difficulty at most.
-    pub hold_max: Duration,
-    /// Maximum number of connections to the target. A shared target gets more than one only if its
-    /// extranonce2 leaves no room for lanes.
-    pub max_connections: u32,
-    /// How TLS is used; `None` is a plain connection. A failure of TLS never leads to a plain one.
-    pub tls: Option<Tls>,
-    /// Other addresses to which the pool may redirect us by `client.reconnect`.
-    pub reconnect_hosts: Vec<HostPort>,
-    /// What to do when the pool's jobs begin to pay somebody else.
-    pub on_payout_change: OnPayoutChange,
-}
-
-/// What happens when a pool's jobs begin to pay somebody else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnPayoutChange {
-    /// An alarm is raised, once for each change.
-    Alarm,
-    /// An alarm is raised, and miners move to another target if there is one.
-    FailOver,
-    /// Nothing. This suits pools whose coinbase pays the miners directly, so that it changes often.
-    Ignore,
-}
-
 /// What to do with miners when no target can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoUpstream {
@@ -180,43 +133,7 @@ pub enum NoUpstream {
     ReleaseAfter(Duration),
 }
 
-impl Target {
-    /// A target with all settings but name, address and user at their defaults.
-    #[must_use]
-    pub fn new(name: &str, host: &str, port: u16, user: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            host: host.to_owned(),
-            port,
-            user: user.to_owned(),
-            password: Secret::new("x"),
-            user_agent: USER_AGENT.to_owned(),
-            extranonce2_size: None,
-            start_difficulty: Difficulty::ONE,
-            suggest_difficulty: None,
-            shares_per_sec: 5.0,
-            shares_per_sec_max: 1000.0,
-            hold_max: Duration::from_secs(300),
-            max_connections: 64,
-            tls: None,
-            reconnect_hosts: Vec::new(),
-            on_payout_change: OnPayoutChange::Alarm,
-        }
-    }
-
-    #[must_use]
-    pub fn at(&self) -> HostPort {
-        HostPort { host: self.host.clone(), port: self.port }
-    }
-}
-
 impl Config {
-    /// How this target is used.
-    #[must_use]
-    pub fn use_of(&self, target: TargetId) -> TargetUse {
-        TargetUse::decide(self.servers.iter().any(|server| server.passthrough == Some(target)))
-    }
-
     /// A configuration with all settings but servers and targets at their defaults.
     #[must_use]
     pub fn new(servers: Vec<Server>, targets: Vec<Target>) -> Self {
@@ -251,8 +168,3 @@ impl Default for PoolPatience {
         }
     }
 }
-
-/// The user agent that we send, unless a target has its own. Pools that choose the size of their
-/// coinbase by the user agent assume old firmware for an unknown one, and send a small coinbase.
-/// That is what the S19 miners behind us need.
-const USER_AGENT: &str = concat!("tieline/", env!("CARGO_PKG_VERSION"));

@@ -49,15 +49,6 @@ fn first(document: &Document, former: &Named<'_>) -> String {
         .map_or_else(String::new, |line| format!(", the first of them on line {line}"))
 }
 
-/// How each target is used, by what can be read of its section and of the servers.
-pub(super) fn uses(servers: &[Section<'_>], targets: &[Section<'_>]) -> Vec<TargetUse> {
-    let is_passed_through = |target: &Section<'_>| {
-        let name = target.peek_str("name");
-        name.is_some() && servers.iter().any(|server| server.peek_str("passthrough") == name)
-    };
-    targets.iter().map(|target| TargetUse::decide(is_passed_through(target))).collect()
-}
-
 /// Reports servers whose `passthrough` names no target, and the first server without `passthrough`
 /// if every target belongs to a passthrough server.
 pub(super) fn check_passthrough(

@@ -1,22 +1,21 @@
-//! Reads `[proxy]`, `[[server]]` and `[[target]]` from a settings file.
+//! Reads the sections of a settings file that describe a proxy; those of targets are in [`super::target`].
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use daemon::settings::{Secret, Section};
+use daemon::settings::Section;
 use stratum::difficulty::Difficulty;
 
-use super::address::{parse_host_port, parse_url};
 use super::between::{self, Named, Taken, names};
-use super::tls::{self, PlatformRoots};
-use super::{Config, HostPort, NoUpstream, OnPayoutChange, PoolPatience, Server, Target};
+use super::target::{self, Target};
+use super::tls::PlatformRoots;
+use super::values::{DIFFICULTY_RANGE, HOUR, check_name, read_name};
+use super::{Config, NoUpstream, PoolPatience, Server};
 use crate::share_log::ShareLogConfig;
 use crate::target::PerTarget;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Maximum number of `[[server]]` entries, and of `[[target]]` entries.
@@ -44,7 +43,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
             count => root.mistake(key, format!("{count} entries; at most {ENTRIES_MAX}")),
         }
     }
-    let uses = between::uses(&servers, &targets);
+    let uses = target::uses(&servers, &targets);
     between::check_passthrough(document, &servers, &target_names, &uses);
     between::check_addresses(document, &servers, &targets, taken);
     between::check_backups(document, &targets, &uses);
@@ -52,7 +51,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
 
     let roots = PlatformRoots::default();
     let targets: Vec<Option<Target>> =
-        targets.into_iter().map(|target| read_target(target, &roots)).collect();
+        targets.into_iter().map(|target| target::read(target, &roots)).collect();
     let servers: Vec<Option<Server>> =
         servers.into_iter().map(|server| read_server(server, &target_names)).collect();
     let rest = read_rest(root);
@@ -146,20 +145,6 @@ fn read_share_log(section: Section<'_>) -> Option<ShareLogConfig> {
     enabled.then_some(ShareLogConfig { dir, rotate_bytes, rotate_every, keep })
 }
 
-fn read_name<'a>(section: &Section<'a>) -> Option<&'a str> {
-    let name = section.required_str("name")?;
-    check_name(section, name);
-    Some(name)
-}
-
-/// Names are printed in log lines, labels and tables, where a terminal would obey control
-/// characters.
-fn check_name(section: &Section<'_>, name: &str) {
-    if name.chars().any(char::is_control) {
-        section.mistake("name", "must not contain control characters");
-    }
-}
-
 fn read_server(section: Section<'_>, targets: &PerTarget<Named<'_>>) -> Option<Server> {
     let name = read_name(&section);
     let listen = section.required_str("listen").and_then(|text| match text.parse::<SocketAddr>() {
@@ -230,98 +215,6 @@ fn read_power_of_two(section: &Section<'_>, key: &str) -> Option<Difficulty> {
     }
     Some(floor)
 }
-
-/// From 2^-28 to more than any machine needs.
-const DIFFICULTY_RANGE: RangeInclusive<f64> = (1.0 / (1u64 << 28) as f64)..=1e15;
-
-fn read_target(section: Section<'_>, roots: &PlatformRoots) -> Option<Target> {
-    section.renamed("user", "user_identity");
-    let name = read_name(&section);
-    let url = section.required_str("url").and_then(|url| match parse_url(url) {
-        Ok(address) => Some(address),
-        Err(why) => {
-            section.mistake("url", why);
-            None
-        }
-    });
-    let user = section.required_str("user_identity");
-    if user.is_some_and(|user| user.chars().any(|c| c.is_whitespace() || c.is_control())) {
-        section.mistake("user_identity", "must not contain spaces or control characters");
-    }
-    let password = match section.secret_file("password_file") {
-        Some(secret) => {
-            if section.has("password") {
-                section.mistake("password", "given beside password_file: keep one of them");
-            }
-            secret
-        }
-        None => Secret::new(section.str_or("password", "x")),
-    };
-    let tls = tls::read(&section, url.as_ref(), roots);
-    let known = Target::new(name.unwrap_or_default(), "", 1, user.unwrap_or_default());
-    let target = Target {
-        password,
-        user_agent: section.str_or("user_agent", &known.user_agent).to_owned(),
-        extranonce2_size: section.optional_integer("extranonce2_size", 2..=16),
-        start_difficulty: section
-            .optional_float("start_difficulty", DIFFICULTY_RANGE)
-            .and_then(Difficulty::new)
-            .unwrap_or(known.start_difficulty),
-        suggest_difficulty: section
-            .optional_float("suggest_difficulty", DIFFICULTY_RANGE)
-            .and_then(Difficulty::new),
-        shares_per_sec: section.float_or("shares_per_sec", 0.01..=10_000.0, known.shares_per_sec),
-        shares_per_sec_max: section.float_or(
-            "shares_per_sec_max",
-            0.1..=1e6,
-            known.shares_per_sec_max,
-        ),
-        hold_max: section.duration_or("hold_max", Duration::ZERO..=HOUR, known.hold_max),
-        max_connections: section.integer_or("max_connections", 1..=4096, known.max_connections),
-        reconnect_hosts: read_reconnect_hosts(&section),
-        on_payout_change: section.choice_or(
-            "on_payout_change",
-            &ON_PAYOUT_CHANGE,
-            known.on_payout_change,
-        ),
-        ..known
-    };
-    if target.shares_per_sec_max < 4.0 * target.shares_per_sec {
-        // A pool's difficulty may be wrong by a factor of four before it is asked for another.
-        section.mistake("shares_per_sec_max", "must be at least four times `shares_per_sec`");
-    }
-    section.finish();
-    let (HostPort { host, port }, wants_tls) = url?;
-    // A target whose TLS keys have mistakes must not become one without TLS.
-    let complete = name.is_some() && user.is_some() && wants_tls == tls.is_some();
-    complete.then_some(Target { host, port, tls, ..target })
-}
-
-const ON_PAYOUT_CHANGE: [(&str, OnPayoutChange); 3] = [
-    ("alarm", OnPayoutChange::Alarm),
-    ("fail_over", OnPayoutChange::FailOver),
-    ("ignore", OnPayoutChange::Ignore),
-];
-
-fn read_reconnect_hosts(section: &Section<'_>) -> Vec<HostPort> {
-    let mut hosts = Vec::new();
-    for text in section.strings("reconnect_hosts").unwrap_or_default() {
-        match parse_host_port(text) {
-            Ok(host) => hosts.push(host),
-            Err(why) => section.mistake("reconnect_hosts", format!("{text:?}: {why}")),
-        }
-    }
-    if hosts.len() > RECONNECT_HOSTS_MAX {
-        section.mistake(
-            "reconnect_hosts",
-            format!("{} entries; at most {RECONNECT_HOSTS_MAX}", hosts.len()),
-        );
-    }
-    hosts
-}
-
-/// Maximum number of `reconnect_hosts` of a target.
-const RECONNECT_HOSTS_MAX: usize = 64;
 
 /// One thread for each processor, up to eight. All but one work only while there is much to do at
 /// once, such as sending a new job to ten thousand miners.
