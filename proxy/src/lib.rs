@@ -70,4 +70,4 @@ pub use metrics::Counts;
 pub use running::Proxy;
 pub use share_log::ShareLogConfig;
 pub use target::{PerTarget, TargetId, TargetUse};
-pub use target_view::TargetView;
+pub use target_view::{TargetState, TargetView};

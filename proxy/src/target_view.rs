@@ -37,6 +37,48 @@ pub struct TargetView {
     pub last_fault: Option<String>,
 }
 
+/// What a target is doing, in one word for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetState {
+    /// It should have work for miners and has none.
+    Down,
+    MinedAt,
+    /// A passthrough target that works, and for which no miner is connected.
+    NoMiners,
+    Standby,
+}
+
+impl TargetState {
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Down => "DOWN",
+            Self::MinedAt => "mined at",
+            Self::NoMiners => "no miners",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+impl TargetView {
+    #[must_use]
+    pub const fn state(&self) -> TargetState {
+        match self {
+            Self { up: false, .. } => TargetState::Down,
+            Self { active: true, .. } => TargetState::MinedAt,
+            Self { passthrough: true, sessions: 1.., .. } => TargetState::MinedAt,
+            Self { passthrough: true, .. } => TargetState::NoMiners,
+            _ => TargetState::Standby,
+        }
+    }
+
+    /// Whether the target should have work for miners and has none.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.state() == TargetState::Down
+    }
+}
+
 impl PoolSet {
     /// The views of all targets, as they are at present.
     pub(crate) fn target_views(&self) -> Vec<TargetView> {

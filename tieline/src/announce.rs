@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use daemon::clock;
-use proxy::Proxy;
+use proxy::{Proxy, TargetView};
 use switchboard::policy::Policy;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -86,8 +86,8 @@ fn up(proxy: &Proxy) -> String {
 }
 
 fn faults(proxy: &Proxy) -> String {
-    let targets = proxy.targets().into_iter();
-    some_of(targets.map(|target| match target.last_fault {
+    let targets: Vec<_> = proxy.targets().into_iter().filter(TargetView::is_down).collect();
+    some_of(targets.into_iter().map(|target| match target.last_fault {
         Some(fault) => format!("{}: {fault}", target.name),
         None => format!("{}: no answer yet", target.name),
     }))

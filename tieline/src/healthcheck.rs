@@ -1,5 +1,6 @@
 //! `tieline healthcheck`: whether a running process has work for miners.
 
+use proxy::TargetView;
 use serde::Deserialize;
 
 use crate::cli::Server;
@@ -21,13 +22,7 @@ struct Detail {
 
 #[derive(Debug, Default, Deserialize)]
 struct ProxyReadiness {
-    targets: Vec<TargetReadiness>,
-}
-
-#[derive(Debug, Deserialize)]
-struct TargetReadiness {
-    name: String,
-    up: bool,
+    targets: Vec<TargetView>,
 }
 
 /// Checks that the process is ready.
@@ -46,8 +41,11 @@ pub fn healthcheck(server: &Server) -> Result<(), Failure> {
         .and_then(|readiness| readiness.detail.proxy)
         .map(|proxy| proxy.targets)
         .unwrap_or_default();
-    let down: Vec<&str> =
-        targets.iter().filter(|target| !target.up).map(|target| target.name.as_str()).collect();
+    let down: Vec<&str> = targets
+        .iter()
+        .filter(|target| target.is_down())
+        .map(|target| target.name.as_str())
+        .collect();
     Err(Failure::runtime(if down.is_empty() {
         "not ready: the process has no work for miners".to_owned()
     } else {

@@ -366,15 +366,8 @@ pub fn data_plane(
         Column::number("difficulty"),
     ]);
     for target in targets {
-        let state = match target {
-            TargetView { up: false, .. } => "DOWN",
-            TargetView { active: true, .. } => "mined at",
-            TargetView { passthrough: true, sessions: 1.., .. } => "mined at",
-            TargetView { passthrough: true, .. } => "no miners",
-            _ => "standby",
-        };
         let difficulty = target.difficulty.map_or_else(|| "-".to_owned(), short);
-        table.row([&target.name, state, &grouped(target.sessions), &difficulty]);
+        table.row([&target.name, target.state().text(), &grouped(target.sessions), &difficulty]);
         if let Some(fault) = &target.last_fault {
             table.note(&format!("last fault: {fault}"));
         }
