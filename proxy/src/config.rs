@@ -19,7 +19,7 @@ use stratum::difficulty::Difficulty;
 pub use address::HostPort;
 pub use between::Taken;
 pub use read::read;
-pub use target::{OnPayoutChange, Target};
+pub use target::{OnPayoutChange, Target, TargetSummary};
 
 pub use crate::tls::{Pin, Tls, TlsError, Trust};
 

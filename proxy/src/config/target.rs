@@ -1,8 +1,10 @@
 //! A `[[target]]`: its settings, its keys in a settings file, and how it is used.
 
+use std::fmt;
 use std::time::Duration;
 
 use daemon::settings::{Secret, Section};
+use serde::Serialize;
 use stratum::difficulty::Difficulty;
 
 use super::Config;
@@ -10,7 +12,7 @@ use super::address::{HostPort, parse_host_port, parse_url};
 use super::tls::{self, PlatformRoots};
 use super::values::{DIFFICULTY_RANGE, HOUR, read_name};
 use crate::target::{TargetId, TargetUse};
-use crate::tls::Tls;
+use crate::tls::{Tls, Trust};
 
 /// A pool to mine at.
 #[derive(Debug, Clone)]
@@ -88,6 +90,42 @@ impl Target {
     #[must_use]
     pub fn at(&self) -> HostPort {
         HostPort { host: self.host.clone(), port: self.port }
+    }
+
+    /// What its section says, in a line.
+    #[must_use]
+    pub fn summary(&self) -> TargetSummary<'_> {
+        let tls = self.tls.as_ref().map(Tls::trust);
+        TargetSummary {
+            name: &self.name,
+            address: self.at().to_string(),
+            user_identity: &self.user,
+            tls: tls.is_some(),
+            trust: tls,
+        }
+    }
+}
+
+/// What `tieline check` shows of a target: JSON for programs, and a line for people, without the
+/// name.
+#[derive(Debug, Serialize)]
+pub struct TargetSummary<'a> {
+    name: &'a str,
+    address: String,
+    user_identity: &'a str,
+    tls: bool,
+    #[serde(skip)]
+    trust: Option<Trust>,
+}
+
+impl fmt::Display for TargetSummary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = match self.trust {
+            None => "",
+            Some(Trust::Anybody) => ", TLS without verification",
+            Some(_) => ", TLS",
+        };
+        write!(f, "{} as {}{tls}", self.address, self.user_identity)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use agent::settings::GuardSettings;
 use directive::Watts;
-use proxy::config::Trust;
 use serde_json::{Value, json};
 use switchboard::facility::{Feed, Group, LimitChange};
 use switchboard::policy::{Declared, declared};
@@ -41,15 +40,10 @@ fn proxy_rows(proxy: &proxy::Config) -> Vec<[String; 3]> {
         };
         ["listener".to_owned(), server.name.clone(), format!("{}{rest}", server.listen)]
     });
-    let targets = proxy.targets.values().map(|target| {
-        let tls = match target.tls.as_ref().map(|tls| tls.trust()) {
-            None => "",
-            Some(Trust::Anybody) => ", TLS without verification",
-            Some(_) => ", TLS",
-        };
-        let rest = format!("{} as {}{tls}", target.at(), target.user);
-        ["target".to_owned(), target.name.clone(), rest]
-    });
+    let targets = proxy
+        .targets
+        .values()
+        .map(|target| ["target".to_owned(), target.name.clone(), target.summary().to_string()]);
     listeners.chain(targets).collect()
 }
 
@@ -175,18 +169,7 @@ fn proxy_json(proxy: &proxy::Config) -> (Vec<Value>, Vec<Value>) {
             })
         })
         .collect();
-    let targets: Vec<Value> = proxy
-        .targets
-        .values()
-        .map(|target| {
-            json!({
-                "name": target.name,
-                "address": target.at().to_string(),
-                "user_identity": target.user,
-                "tls": target.tls.is_some(),
-            })
-        })
-        .collect();
+    let targets = proxy.targets.values().map(|target| json!(target.summary())).collect();
     (listeners, targets)
 }
 
