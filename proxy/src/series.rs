@@ -70,7 +70,7 @@ pub(crate) struct TargetLabels(PerTarget<Option<String>>);
 impl TargetLabels {
     /// The labels of targets with these names and uses.
     pub(crate) fn new(targets: &PerTarget<(String, TargetUse)>) -> Self {
-        Self(targets.map(|_, (name, used)| used.has_metrics().then(|| name.clone())))
+        Self(targets.map(|_, (name, used)| used.is_used().then(|| name.clone())))
     }
 
     /// The labels of targets that miners share.

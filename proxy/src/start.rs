@@ -208,7 +208,7 @@ fn session_rules(
 /// Starts a task for each connection that a shared target may have. A passthrough target gets its
 /// connections from its miners' tasks.
 fn spawn_upstreams(pools: &Arc<PoolSet>, cancel: &CancellationToken) -> Vec<JoinHandle<()>> {
-    for pool in pools.targets.values() {
+    for pool in pools.targets.values().filter(|pool| pool.is_used()) {
         if pool.config.tls.as_ref().is_some_and(|tls| tls.trust() == Trust::Anybody) {
             error!(target = %pool.config.name, "tls_verify is off: anybody in between can take this hashrate");
         }

@@ -45,9 +45,9 @@ impl TargetUse {
         matches!(self, Self::Shared)
     }
 
-    /// Whether there are metrics of the target.
+    /// Whether the proxy does anything with the target: it is connected to, and has metrics.
     #[must_use]
-    pub const fn has_metrics(self) -> bool {
+    pub const fn is_used(self) -> bool {
         match self {
             Self::Shared | Self::Passthrough => true,
         }

@@ -31,7 +31,8 @@ pub fn starting(path: &Path, settings: &Settings, policy: Option<&Policy>) {
         some_of(servers.map(|server| format!("{}={}", server.name, server.listen)))
     });
     let pools = proxy.map(|proxy| {
-        some_of(proxy.targets.values().map(|target| {
+        let targets: Vec<_> = proxy.used_targets().collect();
+        some_of(targets.into_iter().map(|target| {
             let tls = if target.tls.is_some() { " (TLS)" } else { "" };
             format!("{}={}{tls}", target.name, target.at())
         }))

@@ -140,6 +140,11 @@ impl Config {
     pub fn use_of(&self, target: TargetId) -> TargetUse {
         TargetUse::decide(self.servers.iter().any(|server| server.passthrough == Some(target)))
     }
+
+    /// The targets with which the proxy does anything.
+    pub fn used_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().filter(|(id, _)| self.use_of(*id).is_used()).map(|(_, target)| target)
+    }
 }
 
 /// How each target is used, by what can be read of its section and of the servers.

@@ -128,6 +128,11 @@ impl Pool {
         })
     }
 
+    /// Whether the proxy does anything with the target.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.is_used()
+    }
+
     pub(crate) fn state(&self) -> PoolState {
         self.state.lock().clone()
     }
