@@ -129,6 +129,12 @@ impl<'a> Section<'a> {
         values::text(Raw(&self.table.find(key)?.node.value)).ok()
     }
 
+    /// The key's value if it is `true` or `false`, looked at as [`Section::peek_str`] does.
+    #[must_use]
+    pub fn peek_bool(&self, key: &str) -> Option<bool> {
+        values::boolean(Raw(&self.table.find(key)?.node.value)).ok()
+    }
+
     /// The spot of the table itself: its header.
     #[must_use]
     pub fn here(&self) -> Spot {

@@ -175,13 +175,14 @@ fn a_warning_has_its_place_and_keeps_nothing_from_being_used() {
 
 #[test]
 fn a_section_can_be_looked_into_before_it_is_read() {
-    let document = Document::parse("t.toml", "a = \"x\"\nb = 5\nc = \"\"\n").unwrap();
+    let document = Document::parse("t.toml", "a = \"x\"\nb = 5\nc = \"\"\nd = true\n").unwrap();
     let root = document.root();
-    assert_eq!(["a", "b", "c", "d"].map(|key| root.peek_str(key)), [Some("x"), None, None, None]);
+    assert_eq!(["a", "b", "c", "e"].map(|key| root.peek_str(key)), [Some("x"), None, None, None]);
+    assert_eq!(["a", "b", "d", "e"].map(|key| root.peek_bool(key)), [None, None, Some(true), None]);
     assert_eq!(document.line(&root.spot("b")), Some(2));
     root.finish();
     let told = document.conclude(Some(())).unwrap_err();
-    assert_eq!(told.count(), 3, "to look is not to ask: {told}");
+    assert_eq!(told.count(), 4, "to look is not to ask: {told}");
 }
 
 #[test]
