@@ -51,13 +51,13 @@ fn first(document: &Document, former: &Named<'_>) -> String {
 
 /// Reports servers whose `passthrough` names no target, and the first server without `passthrough`
 /// if every target belongs to a passthrough server.
-pub(super) fn check_passthrough(
+pub(super) fn check_listeners_have_targets(
     document: &Document,
     servers: &[Section<'_>],
-    targets: &[Named<'_>],
+    targets: &[Section<'_>],
     uses: &[TargetUse],
 ) {
-    let known = || targets.iter().filter_map(|target| target.name);
+    let known = || targets.iter().filter_map(|target| target.peek_str("name"));
     for server in servers {
         let Some(name) = server.peek_str("passthrough") else { continue };
         if !known().any(|known| known == name) {

@@ -44,7 +44,7 @@ pub fn read(root: &Section<'_>, taken: &[Taken<'_>]) -> Option<Config> {
         }
     }
     let uses = target::uses(&servers, &targets);
-    between::check_passthrough(document, &servers, &target_names, &uses);
+    between::check_listeners_have_targets(document, &servers, &targets, &uses);
     between::check_addresses(document, &servers, &targets, taken);
     between::check_backups(document, &targets, &uses);
     let target_names = PerTarget::from(target_names);
