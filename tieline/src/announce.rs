@@ -75,8 +75,12 @@ pub async fn watch_readiness(site: &Site, stop: CancellationToken) {
                 let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
                 info!(after_ms, pools = up(proxy), "ready");
             }
-            Some(News::Lost) => warn!(pools = faults(proxy), "not ready, no pool brings work"),
-            Some(News::Late) => warn!(pools = faults(proxy), "not ready yet, no pool brings work"),
+            Some(News::Lost) => {
+                warn!(pools = faults(proxy.targets()), "not ready, no pool brings work");
+            }
+            Some(News::Late) => {
+                warn!(pools = faults(proxy.targets()), "not ready yet, no pool brings work");
+            }
         }
     }
 }
@@ -86,8 +90,9 @@ fn up(proxy: &Proxy) -> String {
     some_of(targets.into_iter().map(|target| target.name))
 }
 
-fn faults(proxy: &Proxy) -> String {
-    let targets: Vec<_> = proxy.targets().into_iter().filter(TargetView::is_down).collect();
+/// The last fault of each target that should have work for miners and has none.
+fn faults(targets: Vec<TargetView>) -> String {
+    let targets: Vec<_> = targets.into_iter().filter(TargetView::is_down).collect();
     some_of(targets.into_iter().map(|target| match target.last_fault {
         Some(fault) => format!("{}: {fault}", target.name),
         None => format!("{}: no answer yet", target.name),

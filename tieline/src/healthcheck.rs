@@ -41,14 +41,16 @@ pub fn healthcheck(server: &Server) -> Result<(), Failure> {
         .and_then(|readiness| readiness.detail.proxy)
         .map(|proxy| proxy.targets)
         .unwrap_or_default();
-    let down: Vec<&str> = targets
-        .iter()
-        .filter(|target| target.is_down())
-        .map(|target| target.name.as_str())
-        .collect();
-    Err(Failure::runtime(if down.is_empty() {
+    Err(Failure::runtime(not_ready(&targets)))
+}
+
+/// Says which targets should have work for miners and have none.
+fn not_ready(targets: &[TargetView]) -> String {
+    let down = targets.iter().filter(|target| target.is_down());
+    let down: Vec<&str> = down.map(|target| target.name.as_str()).collect();
+    if down.is_empty() {
         "not ready: the process has no work for miners".to_owned()
     } else {
         format!("not ready: no work from {}", down.join(", "))
-    }))
+    }
 }
