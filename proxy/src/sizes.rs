@@ -160,4 +160,24 @@ mod tests {
         );
         serving.abort();
     }
+
+    #[tokio::test]
+    async fn a_disabled_target_is_not_asked_and_its_size_does_not_count() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let server = Server::new("s", "127.0.0.1:0".parse().expect("an address"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let on = Target { extranonce2_size: Some(8), ..Target::new("on", "127.0.0.1", 1, "u") };
+        let off = Target { disabled: true, ..Target::new("off", "127.0.0.1", port, "u") };
+        let mut config = Config::new(vec![server], vec![on, off]);
+        assert_eq!(choose(&config, Some(dir.path())).await.expect("fits"), 4, "never heard: 4");
+        let asked = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(asked.is_err(), "nobody connects");
+        config.targets[TargetId::nth(1)].extranonce2_size = Some(4);
+        assert_eq!(choose(&config, None).await.expect("fits"), 4, "written down");
+        config.targets[TargetId::nth(1)].extranonce2_size = Some(2);
+        assert_eq!(choose(&config, None).await.expect("no mistake"), 4, "and too small");
+        config.targets[TargetId::nth(1)].disabled = false;
+        assert!(choose(&config, None).await.is_err(), "it would count if it were not disabled");
+    }
 }

@@ -29,14 +29,20 @@ pub enum TargetUse {
     Shared,
     /// Each miner of a listener that names it in `passthrough` has a connection of its own to it.
     Passthrough,
+    /// It stays in the configuration, and nothing is done with it.
+    Disabled,
 }
 
 impl TargetUse {
-    /// The use of a target, by what the configuration says of it. `passed_through`: a `[[server]]`
-    /// names it in `passthrough`.
+    /// The use of a target, by what the configuration says of it. `disabled`: its own section says
+    /// so. `passed_through`: a `[[server]]` names it in `passthrough`.
     #[must_use]
-    pub const fn decide(passed_through: bool) -> Self {
-        if passed_through { Self::Passthrough } else { Self::Shared }
+    pub const fn decide(disabled: bool, passed_through: bool) -> Self {
+        match (disabled, passed_through) {
+            (true, _) => Self::Disabled,
+            (false, true) => Self::Passthrough,
+            (false, false) => Self::Shared,
+        }
     }
 
     /// Whether miners mine at the target over connections that they share.
@@ -50,6 +56,7 @@ impl TargetUse {
     pub const fn is_used(self) -> bool {
         match self {
             Self::Shared | Self::Passthrough => true,
+            Self::Disabled => false,
         }
     }
 }

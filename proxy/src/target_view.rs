@@ -17,6 +17,9 @@ pub struct TargetView {
     /// Whether each of its miners has a connection of its own to it. Then it is never `active`.
     #[serde(default)]
     pub passthrough: bool,
+    /// Whether its section says that nothing is done with it. Then it is never `up`, nor down.
+    #[serde(default)]
+    pub disabled: bool,
     /// It has a job.
     pub up: bool,
     /// Whether the target answers but has sent no job for a long time.
@@ -46,6 +49,7 @@ pub enum TargetState {
     /// A passthrough target that works, and for which no miner is connected.
     NoMiners,
     Standby,
+    Disabled,
 }
 
 impl TargetState {
@@ -56,6 +60,7 @@ impl TargetState {
             Self::MinedAt => "mined at",
             Self::NoMiners => "no miners",
             Self::Standby => "standby",
+            Self::Disabled => "disabled",
         }
     }
 }
@@ -64,6 +69,7 @@ impl TargetView {
     #[must_use]
     pub const fn state(&self) -> TargetState {
         match self {
+            Self { disabled: true, .. } => TargetState::Disabled,
             Self { up: false, .. } => TargetState::Down,
             Self { active: true, .. } => TargetState::MinedAt,
             Self { passthrough: true, sessions: 1.., .. } => TargetState::MinedAt,
@@ -95,6 +101,7 @@ impl PoolSet {
                 tls: pool.config.tls.as_ref().map(Tls::trust),
                 active: active == Some(pool.id),
                 passthrough: pool.own_connections().is_some(),
+                disabled: !pool.is_used(),
                 up,
                 quiet: health.quiet,
                 quarantined: health.quarantined,

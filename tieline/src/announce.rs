@@ -149,6 +149,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::tests::target;
 
     fn played(ready: impl Fn(u64) -> bool, seconds: u64) -> Vec<(u64, News)> {
         let start = clock::now();
@@ -182,6 +183,13 @@ mod tests {
         assert_eq!(played(|second| second % 3 == 0, 100), [(0, after(0))]);
         let slowly = played(|second| second % 10 < 5, 100);
         assert!(slowly.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 3), "{slowly:?}");
+    }
+
+    #[test]
+    fn a_disabled_pool_brings_no_work_and_is_no_fault() {
+        let lost = target("a", false, false, Some("connection refused"));
+        let disabled = TargetView { disabled: true, ..target("b", false, false, None) };
+        assert_eq!(faults(vec![lost, disabled]), "a: connection refused");
     }
 
     #[test]

@@ -54,3 +54,17 @@ fn not_ready(targets: &[TargetView]) -> String {
         format!("not ready: no work from {}", down.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::tests::target;
+
+    #[test]
+    fn only_targets_that_should_have_work_are_named() {
+        let lost = target("a", false, false, None);
+        let disabled = TargetView { disabled: true, ..target("b", false, false, None) };
+        assert_eq!(not_ready(&[lost, disabled.clone()]), "not ready: no work from a");
+        assert_eq!(not_ready(&[disabled]), "not ready: the process has no work for miners");
+    }
+}

@@ -396,4 +396,4 @@ pub fn data_plane(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

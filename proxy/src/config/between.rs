@@ -49,8 +49,9 @@ fn first(document: &Document, former: &Named<'_>) -> String {
         .map_or_else(String::new, |line| format!(", the first of them on line {line}"))
 }
 
-/// Reports servers whose `passthrough` names no target, and the first server without `passthrough`
-/// if every target belongs to a passthrough server.
+/// Reports servers whose `passthrough` names no target or a disabled one, and the first server
+/// without `passthrough` if no target is left for it. If all targets are disabled, that is the one
+/// report.
 pub(super) fn check_listeners_have_targets(
     document: &Document,
     servers: &[Section<'_>],
@@ -58,6 +59,12 @@ pub(super) fn check_listeners_have_targets(
     uses: &[TargetUse],
 ) {
     let known = || targets.iter().filter_map(|target| target.peek_str("name"));
+    let disabled = |used: &TargetUse| *used == TargetUse::Disabled;
+    let all_disabled = uses.iter().all(disabled);
+    if let Some(first) = targets.first().filter(|_| all_disabled) {
+        let message = "every [[target]] is disabled: at least one must not be";
+        document.report(&first.spot("disabled"), message.to_owned(), None);
+    }
     for server in servers {
         let Some(name) = server.peek_str("passthrough") else { continue };
         if !known().any(|known| known == name) {
@@ -65,15 +72,23 @@ pub(super) fn check_listeners_have_targets(
             let message = format!("no [[target]] is named {name:?}");
             document.report(&server.spot("passthrough"), message, meant);
         }
+        let mut named =
+            targets.iter().zip(uses).filter(|(of, _)| of.peek_str("name") == Some(name));
+        if !all_disabled && named.any(|(_, used)| disabled(used)) {
+            let message =
+                format!("[[target]] {name:?} is disabled: this listener would have no pool");
+            document.report(&server.spot("passthrough"), message, None);
+        }
     }
     let shared = servers.iter().find(|server| !server.has("passthrough"));
     if let Some(server) = shared
-        && !uses.is_empty()
+        && !all_disabled
         && !uses.iter().any(|used| used.is_shared())
     {
         let name = server.peek_str("name").unwrap_or_default();
+        let or = if uses.iter().any(disabled) { "disabled or " } else { "" };
         let message =
-            format!("{name:?} has no target: each is the passthrough of another [[server]]");
+            format!("{name:?} has no target: each is {or}the passthrough of another [[server]]");
         document.report(&server.spot("name"), message, None);
     }
 }

@@ -18,6 +18,8 @@ use crate::tls::{Tls, Trust};
 #[derive(Debug, Clone)]
 pub struct Target {
     pub name: String,
+    /// Whether the target only stays in the configuration, and nothing is done with it.
+    pub disabled: bool,
     pub host: String,
     pub port: u16,
     /// Our user name at the pool.
@@ -69,6 +71,7 @@ impl Target {
     pub fn new(name: &str, host: &str, port: u16, user: &str) -> Self {
         Self {
             name: name.to_owned(),
+            disabled: false,
             host: host.to_owned(),
             port,
             user: user.to_owned(),
@@ -102,6 +105,7 @@ impl Target {
             user_identity: &self.user,
             tls: tls.is_some(),
             trust: tls,
+            disabled: self.disabled,
         }
     }
 }
@@ -116,6 +120,7 @@ pub struct TargetSummary<'a> {
     tls: bool,
     #[serde(skip)]
     trust: Option<Trust>,
+    disabled: bool,
 }
 
 impl fmt::Display for TargetSummary<'_> {
@@ -125,7 +130,8 @@ impl fmt::Display for TargetSummary<'_> {
             Some(Trust::Anybody) => ", TLS without verification",
             Some(_) => ", TLS",
         };
-        write!(f, "{} as {}{tls}", self.address, self.user_identity)
+        let disabled = if self.disabled { ", disabled" } else { "" };
+        write!(f, "{} as {}{tls}{disabled}", self.address, self.user_identity)
     }
 }
 
@@ -138,7 +144,9 @@ impl Config {
     /// How this target is used.
     #[must_use]
     pub fn use_of(&self, target: TargetId) -> TargetUse {
-        TargetUse::decide(self.servers.iter().any(|server| server.passthrough == Some(target)))
+        let is_passed_through =
+            self.servers.iter().any(|server| server.passthrough == Some(target));
+        TargetUse::decide(self.targets[target].disabled, is_passed_through)
     }
 
     /// The targets with which the proxy does anything.
@@ -153,7 +161,11 @@ pub(super) fn uses(servers: &[Section<'_>], targets: &[Section<'_>]) -> Vec<Targ
         let name = target.peek_str("name");
         name.is_some() && servers.iter().any(|server| server.peek_str("passthrough") == name)
     };
-    targets.iter().map(|target| TargetUse::decide(is_passed_through(target))).collect()
+    let is_disabled = |target: &Section<'_>| target.peek_bool("disabled").unwrap_or(false);
+    targets
+        .iter()
+        .map(|target| TargetUse::decide(is_disabled(target), is_passed_through(target)))
+        .collect()
 }
 
 /// Reads a `[[target]]`.
@@ -183,6 +195,7 @@ pub(super) fn read(section: Section<'_>, roots: &PlatformRoots) -> Option<Target
     let tls = tls::read(&section, url.as_ref(), roots);
     let known = Target::new(name.unwrap_or_default(), "", 1, user.unwrap_or_default());
     let target = Target {
+        disabled: section.bool_or("disabled", known.disabled),
         password,
         user_agent: section.str_or("user_agent", &known.user_agent).to_owned(),
         extranonce2_size: section.optional_integer("extranonce2_size", 2..=16),

@@ -8,6 +8,7 @@ use directive::InProcess;
 use prometheus_client::registry::Registry;
 use stratum::difficulty::Difficulty;
 use stratum::share::{Proof, Rebuilt};
+use stratum::version::VersionMask;
 use testbed::miner::{MinerConfig, Model, TestMiner};
 use testbed::pool::{PoolConfig, TestPool};
 use tokio::net::TcpStream;
@@ -276,6 +277,70 @@ fn pools_at(at: std::net::SocketAddr) -> (Arc<PoolSet>, Tasks) {
     let targets = vec![Pool::new(FIRST, target, TargetUse::Shared)].into();
     let directions = watch::channel(Directions::default()).1;
     (PoolSet::new(proxy, targets, Placement::new(4, 0), directions), tasks)
+}
+
+/// A disabled pool that would be the first choice is never connected to, has no metrics, and is
+/// shown as what it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disabled_target_is_left_alone_and_shown_as_disabled() {
+    let (silent, at) = listener();
+    silent.set_nonblocking(true).unwrap();
+    let pool = TestPool::start(PoolConfig { difficulty: EASY, ..PoolConfig::default() });
+    let pool = pool.await.unwrap();
+    let target =
+        |name, at: std::net::SocketAddr| Target::new(name, &at.ip().to_string(), at.port(), "acme");
+    let off =
+        Target { disabled: true, tls: Some(crate::tls::Tls::unverified()), ..target("off", at) };
+    let log = Log::new();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let server = Server {
+        difficulty: Difficulty::new(EASY).unwrap(),
+        min_difficulty: Difficulty::new(EASY / 32.0).unwrap(),
+        ..Server::new("asics", "127.0.0.1:0".parse().unwrap())
+    };
+    let config = Config::new(vec![server], vec![off, target("on", pool.addr())]);
+    let (tasks, mut registry) = (Tasks::new(), Registry::default());
+    let proxy = Proxy::start(config, None::<InProcess>, None, &mut registry, &tasks).await.unwrap();
+    let miner = TestMiner::start(MinerConfig::new(Model::Cgminer411, proxy.addrs()[0], "acme.rig"));
+    pool.until(PATIENCE, |counts| counts.total.accepted >= 3).await.expect("mined at");
+    let connected = silent.accept().map_err(|why| why.kind());
+    assert!(
+        matches!(connected, Err(std::io::ErrorKind::WouldBlock)),
+        "neither probed nor connected to: {connected:?}"
+    );
+    let shown = log.shown();
+    assert!(!shown.iter().any(|line| line.contains("tls_verify")), "in vain: {shown:#?}");
+    let views = proxy.targets();
+    assert!(views[0].disabled && !views[1].disabled, "{views:?}");
+    assert_eq!(views[0].state(), crate::TargetState::Disabled);
+    assert_eq!((views[0].last_fault.as_deref(), proxy.readiness().0), (None, true));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("target=\"on\"") && !text.contains("target=\"off\""), "{text}");
+    miner.stop().await;
+    assert!(tasks.shutdown(PATIENCE).await.is_empty());
+}
+
+/// What miners are granted suits the targets that are used: a disabled one, of which nothing is
+/// known, is not assumed to roll, nor to have room.
+#[tokio::test]
+async fn a_disabled_target_grants_miners_nothing() {
+    let (_listener, at) = listener();
+    let (pools, _tasks) = pools_at(at);
+    let pool = |id, used| Pool::new(id, Target::new("pool", "127.0.0.1", 1, "acme"), used);
+    for (second, mask, room) in [
+        (TargetUse::Shared, VersionMask::BIP320, true),
+        (TargetUse::Disabled, VersionMask::NONE, false),
+    ] {
+        let targets = vec![pool(FIRST, TargetUse::Shared), pool(TargetId::nth(1), second)];
+        let directions = watch::channel(Directions::default()).1;
+        let pools =
+            PoolSet::new(pools.proxy.clone(), targets.into(), Placement::new(4, 0), directions);
+        let mut state = pools.targets[FIRST].state.lock();
+        (state.mask, state.extranonce2_size) = (Some(VersionMask::NONE), Some(4));
+        drop(state);
+        assert_eq!((pools.common_mask(), pools.have_room(1)), (mask, room), "{second:?}");
+    }
 }
 
 /// F76: several shares are taken from the queue together, and the task panics over one of them. The

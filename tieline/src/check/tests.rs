@@ -101,6 +101,8 @@ fn right_files_are_shown_as_they_were_understood() {
     let from = CONFIG.find("[switchboard]").expect("it is there");
     let proxy_only = [(&CONFIG[from..], "")];
     insta::assert_snapshot!("right_proxy_only", said(&proxy_only, &[]));
+    let disabled = [(proxy_only[0].0, ""), (LOG, "disabled = true\n[log]\n")];
+    insta::assert_snapshot!("right_with_a_disabled_target", said(&disabled, &[]));
     let json = in_folder(&[], &[], |folder| {
         format!("{:#}", Checked::read(&folder.join("tieline.toml")).json())
     });

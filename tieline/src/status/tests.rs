@@ -264,14 +264,15 @@ fn what_needs_attention_comes_first() {
     insta::assert_snapshot!(text);
 }
 
-#[test]
-fn the_proxys_part() {
-    let target = |name: &str, up: bool, active: bool, fault: Option<&str>| TargetView {
+/// The view of a target that miners share.
+pub(crate) fn target(name: &str, up: bool, active: bool, fault: Option<&str>) -> TargetView {
+    TargetView {
         name: name.into(),
         address: "127.0.0.1:3333".into(),
         tls: None,
         active,
         passthrough: false,
+        disabled: false,
         up,
         quiet: false,
         quarantined: false,
@@ -281,14 +282,21 @@ fn the_proxys_part() {
         extranonce1_size: Some(4),
         extranonce2_size: Some(8),
         last_fault: fault.map(str::to_owned),
-    };
+    }
+}
+
+#[test]
+fn the_proxys_part() {
     let targets = [
         target("pool-a", true, true, None),
         target("pool-b", true, false, None),
         target("pool-c", false, false, Some("connection refused")),
         TargetView { passthrough: true, sessions: 12, ..target("hash-market", true, false, None) },
         TargetView { passthrough: true, ..target("idle-market", true, false, None) },
+        TargetView { disabled: true, ..target("pool-d", false, false, None) },
     ];
+    let down: Vec<_> = targets.iter().filter(|target| target.is_down()).collect();
+    assert_eq!(down, [&targets[2]], "a disabled target is not down");
     let counts = Counts { accepted: 1_234_567, local: 89, stale: 12, ..Counts::default() };
     let workers = Workers {
         page: proxy::Listing { total: 7010, offset: 0, next: None, items: Vec::new() },

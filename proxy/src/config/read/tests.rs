@@ -180,6 +180,30 @@ fn a_mistake_brings_no_other_with_it() {
             format!("{}passthrough = \"a\"\n", server("b", "127.0.0.1:1")),
             "2:8: server[0].name: \"asics\" has no target: each is the passthrough of another [[server]]",
         ),
+        (
+            format!(
+                "{}passthrough = \"c\"\n{}disabled = true\n",
+                server("b", "127.0.0.1:1"),
+                target("c", "p:1")
+            ),
+            "11:15: server[1].passthrough: [[target]] \"c\" is disabled: this listener would have no pool",
+        ),
+        (
+            format!(
+                "{}passthrough = \"a\"\n{}disabled = true\n",
+                server("b", "127.0.0.1:1"),
+                target("c", "p:1")
+            ),
+            "2:8: server[0].name: \"asics\" has no target: each is disabled or the passthrough of another [[server]]",
+        ),
+        (
+            format!("{}disabled = true\n", target("b", "http://x:1")),
+            "10:7: target[1].url: \"http\" is no Stratum scheme",
+        ),
+        (
+            format!("{}disabled = \"perhaps\"\n", target("b", "p:1")),
+            "12:12: target[1].disabled: expected true or false",
+        ),
         // `passthrough` names a target with a mistake: the target's mistake is reported, and the
         // name counts as known.
         (
@@ -274,6 +298,39 @@ fn a_passthrough_names_its_target_and_leaves_others_to_the_other_servers() {
     let taken = load(&format!("{GOOD}{}", rented.replace("small", "a")))
         .expect_err("nothing is left for the first");
     assert!(taken.contains("\"asics\" has no target"), "{taken}");
+}
+
+#[test]
+fn a_disabled_target_is_kept_and_not_used_and_is_no_backup() {
+    let off = "[[target]]\nname = \"b\"\nurl = \"Pool.example:3333\"\nuser_identity = \"acme\"\ndisabled = true\n";
+    let document = Document::parse("tieline.toml", &format!("{GOOD}{off}")).expect("TOML");
+    let root = document.root();
+    let config = read(&root, &[]);
+    root.finish();
+    let config = document.conclude(config).expect("no mistake");
+    assert_eq!(document.warnings().to_string(), "", "what is disabled needs no warning");
+    assert_eq!(
+        [FIRST, SECOND].map(|target| config.use_of(target)),
+        [TargetUse::Shared, TargetUse::Disabled]
+    );
+    let used: Vec<_> = config.used_targets().map(|target| target.name.as_str()).collect();
+    assert_eq!(used, ["a"]);
+    let on = load(&format!("{GOOD}{}", off.replace("true", "false"))).expect("all right");
+    assert_eq!(on.use_of(SECOND), TargetUse::Shared);
+}
+
+#[test]
+fn a_file_whose_targets_are_all_disabled_is_refused_at_the_first_of_them() {
+    let second =
+        "[[target]]\nname = \"b\"\nurl = \"p:1\"\nuser_identity = \"u\"\ndisabled = true\n";
+    let rented = "[[server]]\nname = \"rented\"\nlisten = \"127.0.0.1:1\"\npassthrough = \"b\"\n";
+    for more in ["", second, &format!("{second}{rented}")] {
+        let mistakes = load(&format!("{GOOD}disabled = true\n{more}")).expect_err("none is left");
+        assert_eq!(
+            mistakes,
+            "tieline.toml:8:12: target[0].disabled: every [[target]] is disabled: at least one must not be"
+        );
+    }
 }
 
 #[test]
