@@ -1,6 +1,8 @@
 //! What one input costs the switchboard's core at a large site: 1,000 feeds, each with a meter, 400
 //! open leases and 20,000 machines. Half of the leases have begun, so that some hundred machines are
-//! off. Between the inputs that are measured, proxy and agent report as they do at a real site.
+//! off. Between the inputs that are measured, proxy and agent report as they do at a real site. An *idle
+//! second* is all inputs of one second in which nothing begins or ends: four ticks, a report of the proxy and
+//! one of the agent with a twentieth of the machines, and one of all meters.
 //!
 //! The inputs that make a plan are also measured where all machines are one group, and where there is
 //! no machine, because parts of a plan's cost rise with the size of a group or with the leases alone.
@@ -114,6 +116,12 @@ struct Site {
     /// The time since the beginning of the run.
     elapsed: Duration,
     machines: Vec<MachineId>,
+    /// When each machine was last heard of.
+    heard: Vec<Timestamp>,
+    /// One of so many machines is heard of each second.
+    one_in: usize,
+    /// How long the core has taken for all inputs.
+    spent: Duration,
     /// The receivers' ends of the reports.
     proxy_sender: ReportSender,
     agent_sender: ReportSender,
@@ -163,6 +171,9 @@ impl Site {
             core: Core::new(Arc::new(policy), state, Head::default(), at(0)),
             origin: daemon::clock::now(),
             elapsed: Duration::ZERO,
+            heard: vec![at(0); machines.len()],
+            one_in: 1,
+            spent: Duration::ZERO,
             machines,
             proxy_sender: ReportSender::new(1),
             agent_sender: ReportSender::new(1),
@@ -199,6 +210,7 @@ impl Site {
         let begun = daemon::clock::now();
         let outputs = self.core.handle(input, wall, now);
         let took = daemon::clock::now() - begun;
+        self.spent += took;
         if let Some(timeline) = &outputs.timeline {
             self.number = Some(timeline.number);
         }
@@ -267,11 +279,24 @@ impl Site {
         longest
     }
 
+    /// Lets a second pass in which a twentieth of the machines is heard of. Returns how long the core
+    /// takes for all of its inputs.
+    fn idle_second(&mut self) -> Duration {
+        self.one_in = 20;
+        let before = self.spent;
+        for _ in 0..4 {
+            self.pass();
+        }
+        self.one_in = 1;
+        self.spent - before
+    }
+
     /// Lets a machine more join, which makes a look find another fleet, and a plan for it. Returns how
     /// long the longest of these inputs took.
     fn join(&mut self) -> Duration {
         let joined = self.machines.len();
         self.machines.push(format!("t0p0.more-{joined}").into());
+        self.heard.push(self.wall());
         let plan = self.core.plan().map(|plan| plan.made_at);
         // The reports, and a look after them.
         let longest = (0..8).map(|_| self.pass()).max().unwrap_or_default();
@@ -287,10 +312,18 @@ impl Site {
         off.filter(|id| selection.is_some_and(|s| s.current(id, wall).is_some())).collect()
     }
 
-    /// A proxy's report in which every machine has changed, because each had a share.
+    /// Hears of the machines whose turn it is.
+    fn hear(&mut self) {
+        let (wall, one_in) = (self.wall(), self.one_in);
+        let turn = usize::try_from(self.elapsed.as_secs()).expect("small") % one_in;
+        self.heard.iter_mut().skip(turn).step_by(one_in).for_each(|heard| *heard = wall);
+    }
+
+    /// A proxy's report in which every machine that was heard of has changed, because each had a share.
     fn proxy_report(&mut self) -> (ReceiverId, Report) {
+        self.hear();
         let (off, wall) = (self.off(), self.wall());
-        let session = |id: &MachineId| {
+        let session = |(id, heard): (&MachineId, &Timestamp)| {
             let off = off.contains(id);
             SessionReport {
                 machine: id.clone(),
@@ -298,32 +331,35 @@ impl Site {
                 serving: if off { Serving::Parked } else { Serving::Working },
                 shares: 1,
                 work: 1.0,
-                last_share_at: (!off).then_some(wall),
+                last_share_at: (!off).then_some(*heard),
                 still_hashing: 0,
             }
         };
-        let sessions: Vec<SessionReport> = self.machines.iter().map(session).collect();
+        let sessions: Vec<SessionReport> =
+            self.machines.iter().zip(&self.heard).map(session).collect();
         let seen = sessions.iter().map(SessionReport::seen);
         let delta = self.proxy_sender.report(seen, wall, self.number);
         self.proxy_sender.handed_over();
         (PROXY.into(), Report::Sessions(delta))
     }
 
-    /// An agent's report in which every machine has changed, because each was read.
+    /// An agent's report in which every machine that was heard of has changed, because each was read.
     fn agent_report(&mut self) -> (ReceiverId, Report) {
+        self.hear();
         let (off, wall) = (self.off(), self.wall());
-        let device = |id: &MachineId| MachineReport {
+        let device = |(id, heard): (&MachineId, &Timestamp)| MachineReport {
             machine: id.clone(),
             state: if off.contains(id) { DeviceState::Asleep } else { DeviceState::Awake },
             watts: None,
-            read_at: Some(wall),
+            read_at: Some(*heard),
             slept_at: None,
             asleep_by: off.contains(id).then_some(AsleepBy::Us),
             unrecorded: false,
             failures: 0,
             fault: None,
         };
-        let machines: Vec<MachineReport> = self.machines.iter().map(device).collect();
+        let machines: Vec<MachineReport> =
+            self.machines.iter().zip(&self.heard).map(device).collect();
         let seen = machines.iter().map(MachineReport::seen);
         let delta = self.agent_sender.report(seen, wall, self.number);
         self.agent_sender.handed_over();
@@ -408,6 +444,9 @@ fn inputs(c: &mut Criterion) {
             });
         });
     }
+    group.bench_function("idle second", |b| {
+        b.iter_custom(|count| total(count, || site.idle_second()));
+    });
     group.bench_function("the longest input when a machine joins", |b| {
         b.iter_custom(|count| total(count, || site.join()));
     });
