@@ -85,6 +85,9 @@ pub struct LedgerState {
     /// The machines that may have work without a permit; `None` if that was never recorded.
     pub permitted: Option<BTreeSet<MachineId>>,
     keys: BTreeMap<String, (LeaseId, String)>,
+    /// How many of `leases` are closed. Counting them at each close would take most of the time in which
+    /// a large ledger is opened.
+    closed: usize,
 }
 
 /// How many implausible meters are remembered; beyond, the first by name are forgotten.
@@ -161,6 +164,7 @@ impl LedgerState {
             }
             Event::CommitmentMoved { lease, to, why, .. } => {
                 let standing = self.standing(lease)?;
+                let was_closed = standing.phase == Phase::Closed;
                 standing.phase = *to;
                 standing.why.clone_from(why);
                 if !to.is_proven() {
@@ -170,8 +174,12 @@ impl LedgerState {
                     standing.proven_at = standing.proven_at.or(Some(at));
                     standing.unproven = false;
                 }
-                if *to == Phase::Closed {
+                let is_closed = *to == Phase::Closed;
+                if is_closed {
                     standing.closed_at = Some(at);
+                }
+                self.closed = self.closed + usize::from(is_closed) - usize::from(was_closed);
+                if is_closed {
                     self.forget_old();
                 }
             }
@@ -248,10 +256,8 @@ impl LedgerState {
     }
 
     fn forget_old(&mut self) {
-        let closed =
-            self.leases.values().filter(|standing| standing.phase == Phase::Closed).count();
         // Closed leases are removed in blocks, so that the search for the oldest ones is rare.
-        if closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
+        if self.closed < CLOSED_KEPT + CLOSED_KEPT / 10 {
             return;
         }
         let mut ages: Vec<(Option<Timestamp>, LeaseId)> = self
@@ -261,9 +267,10 @@ impl LedgerState {
             .map(|standing| (standing.closed_at, standing.lease.id.clone()))
             .collect();
         ages.sort();
-        for (_, lease) in ages.iter().take(closed - CLOSED_KEPT) {
+        for (_, lease) in ages.iter().take(self.closed - CLOSED_KEPT) {
             self.leases.remove(lease);
         }
+        self.closed = CLOSED_KEPT;
         self.keys.retain(|_, (lease, _)| self.leases.contains_key(lease));
     }
 }

@@ -423,3 +423,25 @@ fn the_permitted_set_is_the_sum_of_its_changes() {
     let (_, state) = SqliteLedger::open(&file(&dir), at(2)).unwrap();
     assert_eq!(state.permitted, Some(["b".into(), "c".into()].into()));
 }
+
+#[test]
+fn of_closed_leases_only_the_newest_stay_in_memory_whatever_is_closed_twice() {
+    let mut state = LedgerState::default();
+    let close = |state: &mut LedgerState, number: i64, from: Phase| {
+        let (lease, why) = (format!("l{number:05}").as_str().into(), String::new());
+        let event = Event::CommitmentMoved { lease, from, to: Phase::Closed, why, figures: vec![] };
+        state.apply(at(number), &event).unwrap();
+    };
+    for number in 0..11_000 {
+        state.apply(at(0), &committed(&format!("l{number:05}")).event).unwrap();
+    }
+    for number in 0..10_999 {
+        close(&mut state, number, Phase::Releasing);
+    }
+    close(&mut state, 10_998, Phase::Closed);
+    assert_eq!(state.leases.len(), 11_000, "they are forgotten in blocks, and one is open");
+    close(&mut state, 10_999, Phase::Releasing);
+    assert_eq!(state.leases.len(), 10_000);
+    assert!(!state.leases.contains_key(&LeaseId::from("l00999")), "the oldest are gone");
+    assert!(state.leases.contains_key(&LeaseId::from("l01000")));
+}
