@@ -45,10 +45,11 @@ doc:
 demo:
     cargo run --release --locked -- demo
 
-# Measure the share path and a session.
+# Measure the share path, a session and the switchboard.
 bench:
     cargo bench -p stratum
     cargo bench -p proxy
+    cargo bench -p switchboard
 
 # Build the image and drive a lease through docker-compose.yml.
 try-compose:
