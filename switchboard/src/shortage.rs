@@ -212,19 +212,31 @@ impl<'a> Supply<'a> {
             .filter(|lease| at < lease.ends() && self.feeds.carries(node, &lease.feed))
             .collect();
         let reservations = reservations(&here);
-        let lacks = |at: Timestamp| {
-            let mut running = PerFeed::all(self.feeds, Running::default());
-            here.iter()
-                .zip(&reservations)
-                .filter(|(lease, _)| lease.reserves(at))
-                .for_each(|(lease, reserved)| self.begin(&mut running, lease, reserved.at(at)));
-            self.lacks(node, false, at, &running) > Watts::ZERO
-        };
+        // By how much more is reserved from each instant on, and by how many more leases that accept
+        // machines that are only starved.
+        let mut changes: Vec<(Timestamp, Watts, i64)> = Vec::new();
+        for (lease, reserved) in here.iter().zip(&reservations) {
+            let (from, end) = (lease.reserved_from(), lease.ends());
+            let unverified = i64::from(lease.accept_unverified && from < end);
+            changes.extend(reserved.rises().map(|(at, more)| (at, more, 0)));
+            changes.push((from, Watts::ZERO, unverified));
+            changes.push((end, Watts(-reserved.last().0), -unverified));
+        }
+        changes.sort_unstable_by_key(|(at, ..)| *at);
+        let mut changes = changes.into_iter().peekable();
+        let (mut all, mut unverified) = (Watts::ZERO, 0);
         let mut ends: Vec<Timestamp> = here.iter().map(|lease| lease.ends()).collect();
         ends.extend(self.feeds[node].limit.after(at).map(|change| change.at));
         ends.sort_unstable();
         ends.dedup();
-        let to = ends.into_iter().find(|end| !lacks(*end));
+        let to = ends.into_iter().find(|end| {
+            while let Some((_, watts, leases)) = changes.next_if(|(at, ..)| at <= end) {
+                (all, unverified) = (all + watts, unverified + leases);
+            }
+            let unverified = u32::try_from(unverified).unwrap_or(0);
+            let sum = Running { all, unverified, ..Running::default() };
+            self.lacks_with(node, false, *end, sum) == Watts::ZERO
+        });
         let firm = !here.iter().any(|lease| lease.accept_unverified && lease.reserves(at));
         Some(self.shortage(node, firm, missing, at, to))
     }
@@ -263,11 +275,15 @@ impl<'a> Supply<'a> {
         at: Timestamp,
         running: &PerFeed<Running>,
     ) -> Watts {
+        self.lacks_with(node, firm, at, running[node])
+    }
+
+    /// The same, where `sum` is what leases reserve at the feed.
+    fn lacks_with(&self, node: FeedNumber, firm: bool, at: Timestamp, sum: Running) -> Watts {
         let usable = self.feeds[node].usable(at);
         let lacks = |leases: Watts, capacity: Capacity| {
             (self.fixed[node] + leases).saturating_sub(usable).saturating_sub(capacity.freed)
         };
-        let sum = running[node];
         // Machines are starved only for leases that accept this, so they count only if such a lease
         // runs.
         let capacity = if sum.unverified > 0 { self.any[node] } else { self.firm[node] };

@@ -213,3 +213,48 @@ fn who_begins_last_is_short_first_when_a_limit_is_lower_for_a_while() {
     let both = [Some((6_420, at(5000), at(8000))), Some((26_420, at(5000), at(7000)))];
     assert_eq!(short(15_000), both);
 }
+
+/// Held against the sum over all leases at each instant at which one ends.
+#[test]
+fn the_shortage_of_a_feed_lasts_until_the_leases_that_are_left_fit() {
+    let (mut ended, mut later) = (0, 0);
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let policy = policy();
+        let leases: Vec<Lease> = (0..random.random_range(2..12))
+            .map(|number| {
+                let feed = ["a", "b", "root"].choose(&mut random).unwrap();
+                let start = 100 * random.random_range(0..60);
+                let end = start + 100 * random.random_range(1..60);
+                let watts = random.random_range(1000..30_000);
+                let mut lease = lease(&format!("l{number}"), feed, watts, start, end);
+                lease.accept_unverified = random.random_bool(0.3);
+                lease
+            })
+            .collect();
+        let fleet = seen(&policy, 1, random.random_range(0..11));
+        let supply = Supply::new(&policy.facility, &fleet, &Selection::default());
+        let (feed, from) = (FeedId::from("a"), at(100 * random.random_range(0..60)));
+        let node = supply.feeds.number(&feed).unwrap();
+        let here: Vec<&Lease> = leases
+            .iter()
+            .filter(|lease| from < lease.ends() && supply.feeds.carries(node, &lease.feed))
+            .collect();
+        let reserved = reservations(&here);
+        let lacks = |at: Timestamp| {
+            let mut running = PerFeed::all(supply.feeds, Running::default());
+            for (lease, reserved) in here.iter().zip(&reserved).filter(|(l, _)| l.reserves(at)) {
+                supply.begin(&mut running, lease, reserved.at(at));
+            }
+            supply.lacks(node, false, at, &running) > Watts::ZERO
+        };
+        let mut ends: Vec<Timestamp> = here.iter().map(|lease| lease.ends()).collect();
+        ends.sort();
+        let to = ends.iter().copied().find(|end| !lacks(*end));
+        let short = supply.at_feed(&feed, Watts(1), from, &leases).unwrap();
+        assert_eq!(short.to, to, "seed {seed}");
+        ended += usize::from(to.is_some());
+        later += usize::from(to.is_some() && to != ends.first().copied());
+    }
+    assert!(ended > 200 && later > 30, "{ended} end, {later} of them later than the first lease");
+}
