@@ -73,8 +73,8 @@ fn every_trial_keeps_to_its_bounds_and_the_page_says_how() {
         return;
     }
     let mut table = String::from(
-        "| trial | above usable | worst excess | asleep for nothing | asleep at the end | turns | the lease's record |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
+        "| trial | above usable | worst excess | asleep for nothing | asleep at the end | longest without work | without work at the end | turns | the lease's record |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     let mut faults = Vec::new();
     for (trial, measured) in play_all(trials()) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use directive::{FeedId, LeaseId, MachineId, Watts};
-use simulation::facility::spec::{FacilitySpec, MachineSpec};
+use simulation::facility::spec::{FacilitySpec, MachineSpec, Start};
 use simulation::record::{Commander, Event, Phase, Record, Side, Span, State};
 use simulation::run::Outcome;
 use simulation::scenario::Scenario;
@@ -27,6 +27,10 @@ pub(crate) struct Found {
     pub(crate) said: BTreeSet<String>,
     /// What the judge of the simulation finds, as kind and cause.
     pub(crate) findings: BTreeSet<String>,
+    /// The longest time in which a machine was awake and had no work.
+    pub(crate) waited: Duration,
+    /// Machines that are awake without work when the run ends.
+    pub(crate) idle: usize,
 }
 
 /// The record is looked at once in this time to find machines that sleep for nothing.
@@ -53,6 +57,7 @@ impl Found {
         }
         measured.turns = commands.into_values().max().unwrap_or_default();
         (measured.needless, measured.left) = Sleep::new(scenario, record).needless();
+        (measured.waited, measured.idle) = without_work(scenario, record);
         measured
     }
 
@@ -63,6 +68,8 @@ impl Found {
         self.needless = self.needless.max(other.needless);
         self.left = self.left.max(other.left);
         self.turns = self.turns.max(other.turns);
+        self.waited = self.waited.max(other.waited);
+        self.idle = self.idle.max(other.idle);
         self.said.extend(other.said.iter().cloned());
         self.findings.extend(other.findings.iter().cloned());
     }
@@ -71,15 +78,45 @@ impl Found {
     pub(crate) fn cells(&self) -> String {
         let said: Vec<&str> = self.said.iter().map(String::as_str).collect();
         format!(
-            "{:.0} s | {:.1} kW | {:.1} % | {} | {} | {}",
+            "{:.0} s | {:.1} kW | {:.1} % | {} | {:.0} s | {} | {} | {}",
             self.above.as_secs_f64().ceil(),
             self.excess.kw().max(0.0),
             self.needless * 100.0,
             self.left,
+            self.waited.as_secs_f64().ceil(),
+            self.idle,
             self.turns,
             if said.is_empty() { "–".to_owned() } else { said.join("; ") },
         )
     }
+}
+
+/// The longest time in which a machine was awake and had no work, and the machines that are so at the
+/// end.
+fn without_work(scenario: &Scenario, record: &Record) -> (Duration, usize) {
+    let mut waits: BTreeMap<&MachineId, Duration> = BTreeMap::new();
+    for machine in &scenario.facility.machines {
+        if machine.start == Start::Awake {
+            waits.insert(&machine.id, Duration::ZERO);
+        }
+    }
+    let mut longest = Duration::ZERO;
+    for entry in &record.entries {
+        let at = entry.at;
+        let (machine, waits_now) = match &entry.event {
+            Event::Served { machine, served } => (machine, !served),
+            Event::Machine { machine, to: State::Awake, .. } => (machine, true),
+            Event::Machine { machine, to, .. } if *to != State::FallingAsleep => (machine, false),
+            _ => continue,
+        };
+        if waits_now {
+            waits.entry(machine).or_insert(at);
+        } else if let Some(since) = waits.remove(machine) {
+            longest = longest.max(at.saturating_sub(since));
+        }
+    }
+    let rest = waits.values().map(|since| record.ended.saturating_sub(*since)).max();
+    (longest.max(rest.unwrap_or_default()), waits.len())
 }
 
 /// How far each lease came, and whom its record blames for what.

@@ -25,6 +25,8 @@ pub(crate) struct Bounds {
     above: Duration,
     needless: f64,
     left: usize,
+    /// How many machines may be awake without work at the end.
+    idle: usize,
     /// What the judge of the simulation may find, as kind and cause.
     findings: &'static [&'static str],
 }
@@ -32,7 +34,7 @@ pub(crate) struct Bounds {
 impl Bounds {
     /// Which bounds `measured` breaks, in words.
     pub(crate) fn broken(self, measured: &Found) -> impl Iterator<Item = String> {
-        let Self { above, needless, left, findings } = self;
+        let Self { above, needless, left, idle, findings } = self;
         let new = measured.findings.iter().filter(|found| !findings.contains(&found.as_str()));
         let new: Vec<&str> = new.map(String::as_str).collect();
         let faults = [
@@ -42,6 +44,8 @@ impl Bounds {
                 .then(|| format!("{} slept for nothing, {needless} allowed", measured.needless)),
             (!new.is_empty()).then(|| format!("the judge finds {}", new.join(", "))),
             (measured.left > left).then(|| format!("{} asleep at the end", measured.left)),
+            (measured.idle > idle)
+                .then(|| format!("{} awake without work at the end", measured.idle)),
         ];
         faults.into_iter().flatten()
     }
@@ -49,7 +53,7 @@ impl Bounds {
 
 /// Two samples and the meter's lag until the guard acts, a second for the commands, 8 s to fall asleep,
 /// and the meter's lag and two periods more.
-const USUAL: Bounds = Bounds { above: secs(14), needless: 0.02, left: 0, findings: &[] };
+const USUAL: Bounds = Bounds { above: secs(14), needless: 0.02, left: 0, idle: 0, findings: &[] };
 
 fn trial(name: &'static str, scenario: Scenario) -> Trial {
     Trial { name, scenario, bounds: USUAL }

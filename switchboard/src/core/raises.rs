@@ -57,6 +57,8 @@ struct Raise {
     newcomer: Option<usize>,
     /// Whether it is a newcomer that counts as load before it has work: a device reaches it.
     is_counted: bool,
+    /// Whether it is a newcomer whose full power is in the meters before it has work.
+    draws_already: bool,
     /// Why it was not permitted when that was decided last.
     withheld: Option<Withheld>,
     /// When it was released.
@@ -202,6 +204,7 @@ impl Core {
             is_starved,
             newcomer: None,
             is_counted: false,
+            draws_already: false,
             withheld: None,
             since,
             granted: None,
@@ -314,6 +317,7 @@ impl Core {
         }
         let mut room = self.room(wall, now);
         let mut ramp = self.ramp_left(now);
+        let begun = self.newcomers_that_begin();
         let mut machines = std::mem::take(&mut self.raises.machines);
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
@@ -328,6 +332,7 @@ impl Core {
         });
         let mut waits = None;
         let mut by_figures = None;
+        let mut drawn = None;
         let mut granted = BTreeSet::new();
         for (machine, raise) in order {
             let path = feeds.path(raise.feed);
@@ -361,13 +366,24 @@ impl Core {
                 (false, false) => raise.watts,
             };
             let mut no_room = path.iter().find_map(|&feed| match &room[feed] {
-                Ok(room) if *room >= needs => None,
+                Ok(room) if raise.draws_already || *room >= needs => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
                 Err(why) => Some(why.clone()),
             });
             if let Some(group) = raise.newcomer.filter(|_| !is_booked && no_room.is_none()) {
                 let by_figures = by_figures.get_or_insert_with(|| self.room_by_figures(wall));
                 no_room = by_figures.lacks(feeds, group, raise);
+            }
+            if let (Some(group), Some(Withheld::NoRoom(_)), false) =
+                (raise.newcomer, &no_room, is_booked)
+            {
+                let by_figures = by_figures.get_or_insert_with(|| self.room_by_figures(wall));
+                let drawn = drawn.get_or_insert_with(|| self.drawn_without_work(&begun, wall, now));
+                let is_planned = raise.is_counted || by_figures.declares(group);
+                if is_planned && drawn.takes(feeds, raise) {
+                    // Work adds nothing to what the meters show.
+                    (raise.watts, raise.draws_already, no_room) = (Watts::ZERO, true, None);
+                }
             }
             raise.withheld.clone_from(&no_room);
             if let Some(why) = no_room {
@@ -376,7 +392,7 @@ impl Core {
                 continue;
             }
             if !is_booked {
-                if !ramp.takes(feeds, raise.feed, raise.watts) {
+                if !raise.draws_already && !ramp.takes(feeds, raise.feed, raise.watts) {
                     continue;
                 }
                 take(&mut room, path, raise.watts);

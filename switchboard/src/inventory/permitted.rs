@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{DeviceState, MachineId, Permitted, Serving, Watts};
+use directive::{DeviceState, MachineId, Permitted, Serving, SessionReport, Watts};
 
-use super::{Endpoint, Inventory, MachineState};
+use super::{Endpoint, Inventory, MachineState, View};
 use crate::facility::PerFeed;
 use crate::policy::Policy;
 
@@ -145,6 +145,25 @@ impl Inventory {
             if let Some(group) = self.group(policy, machine) {
                 let watts = facility.groups()[group].watts;
                 facility.feeds().add(&mut load, facility.group_feed(group), watts);
+            }
+        }
+        load
+    }
+
+    /// What the machines draw that have work, by the figures of the policy.
+    #[must_use]
+    pub fn working_load(&self, policy: &Policy) -> PerFeed<Watts> {
+        let facility = &policy.facility;
+        let mut load = PerFeed::all(facility.feeds(), Watts::ZERO);
+        for endpoint in self.endpoints.values() {
+            let View::Proxy(sessions) = &endpoint.view else { continue };
+            let works = |session: &&SessionReport| {
+                session.sessions > 0 && session.serving == Serving::Working
+            };
+            for session in sessions.entries().values().filter(works) {
+                let Some(group) = self.group(policy, &session.machine) else { continue };
+                let (feed, watts) = (facility.group_feed(group), facility.groups()[group].watts);
+                facility.feeds().add(&mut load, feed, watts);
             }
         }
         load

@@ -49,7 +49,33 @@ pub(super) struct RoomByFigures {
     declared: Vec<u32>,
 }
 
+/// What the meters show at each feed beyond the house, tenants and machines that work: machines without
+/// work may draw it. Nothing is known where no meter is.
+pub(super) struct DrawnWithoutWork(PerFeed<Option<Watts>>);
+
+impl DrawnWithoutWork {
+    /// Whether the power of `raise` is in it, at each feed with a meter and at one at least. Then it is
+    /// taken out.
+    pub(super) fn takes(&mut self, feeds: &Feeds, raise: &Raise) -> bool {
+        let path = feeds.path(raise.feed);
+        let is_there =
+            path.iter().all(|feed| self.0[*feed].is_none_or(|watts| watts >= raise.watts))
+                && path.iter().any(|feed| self.0[*feed].is_some());
+        if is_there {
+            for &feed in path {
+                self.0[feed] = self.0[feed].map(|watts| watts - raise.watts);
+            }
+        }
+        is_there
+    }
+}
+
 impl RoomByFigures {
+    /// Whether the policy declares more machines of `group` than are counted.
+    pub(super) fn declares(&self, group: usize) -> bool {
+        self.declared[group] > 0
+    }
+
     /// Why there is no room for `raise`, a newcomer of `group`, if there is none.
     pub(super) fn lacks(&self, feeds: &Feeds, group: usize, raise: &Raise) -> Option<Withheld> {
         if !raise.is_counted && self.declared[group] > 0 {
@@ -191,6 +217,40 @@ impl Core {
         for machine in lost {
             self.inventory.take_back(&machine);
         }
+    }
+
+    /// What newcomers draw that were given work and are not reported to work yet.
+    pub(super) fn newcomers_that_begin(&self) -> PerFeed<Watts> {
+        let facility = &self.policy.facility;
+        let mut begin = PerFeed::all(facility.feeds(), Watts::ZERO);
+        let raises = self.raises.machines.values();
+        for raise in raises.filter(|raise| raise.granted.is_some() && raise.back.is_none()) {
+            if let Some(group) = raise.newcomer {
+                facility.feeds().add(&mut begin, raise.feed, facility.groups()[group].watts);
+            }
+        }
+        begin
+    }
+
+    /// What the meters show now that nothing explains but machines without work. `begun` is what newcomers
+    /// draw that were given work just now.
+    pub(super) fn drawn_without_work(
+        &self,
+        begun: &PerFeed<Watts>,
+        wall: Timestamp,
+        now: Instant,
+    ) -> DrawnWithoutWork {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        let explained = self.inventory.working_load(&self.policy);
+        let house = facility.house_load();
+        DrawnWithoutWork(PerFeed::each(feeds, |feed| {
+            feeds[feed].meter.as_ref()?;
+            let others = self.headroom(feed, wall, now).map(|shown| shown.metered - shown.leased);
+            let known = explained[feed] + begun[feed] + house[feed] + self.sums.unmetered(feed);
+            // Without a measurement nothing is shown.
+            Some(others.unwrap_or_default().saturating_sub(known))
+        }))
     }
 
     /// The room beside all machines that count, also those that are off for a while, and what leases

@@ -187,3 +187,32 @@ fn the_set_is_recorded_once_also_while_the_ledger_fails() {
     assert!(most <= 1, "{most}");
     assert_eq!(world.core.state.permitted.as_ref(), Some(world.core.inventory.permitted()));
 }
+
+/// Some firmware draws its full power without work. Such machines would find no room at a full feed, which
+/// they fill themselves.
+#[test]
+fn declared_machines_that_draw_their_power_already_get_work_at_a_full_feed() {
+    for declared in [true, false] {
+        let policy = policy_with(|parts| {
+            parts.feeds[2].limit = Watts(49_000).into();
+            if declared {
+                parts.groups[2].machines = 11;
+            }
+        });
+        // Three of the declared machines do not exist before.
+        let mut world = World::with(policy, |_| Manner::Obeys);
+        world
+            .machines
+            .retain(|machine| !["far.008", "far.009", "far.010"].contains(&machine.id.as_str()));
+        world.run_to(140);
+        for i in 8..11 {
+            world.visit(&format!("far.0{i:02}"), "b", 3000);
+        }
+        world.visitors.iter_mut().for_each(|visitor| visitor.idle = Watts(3000));
+        world.run_to(200);
+        let working = world.working_visitors().len();
+        assert_eq!(working, if declared { 3 } else { 0 }, "declared: {declared}");
+        world.run_to(400);
+        assert!(world.chosen().is_empty());
+    }
+}

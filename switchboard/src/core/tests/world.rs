@@ -136,6 +136,8 @@ pub(super) struct Visitor {
     pub(super) id: MachineId,
     pub(super) feed: &'static str,
     pub(super) watts: Watts,
+    /// What it draws without work.
+    pub(super) idle: Watts,
     pub(super) works: bool,
 }
 
@@ -570,8 +572,8 @@ impl World {
 
     fn visitors_draw(&self, feed: &str) -> Watts {
         let here = |visitor: &&Visitor| feed == "root" || visitor.feed == feed;
-        let working = self.visitors.iter().filter(here).filter(|visitor| visitor.works);
-        working.map(|visitor| visitor.watts).sum()
+        let draws = |visitor: &Visitor| if visitor.works { visitor.watts } else { visitor.idle };
+        self.visitors.iter().filter(here).map(draws).sum()
     }
 
     /// The names of the visitors that work.
@@ -582,7 +584,7 @@ impl World {
 
     pub(super) fn visit(&mut self, name: &str, feed: &'static str, watts: i64) {
         let (id, watts) = (name.into(), Watts(watts));
-        self.visitors.push(Visitor { id, feed, watts, works: false });
+        self.visitors.push(Visitor { id, feed, watts, idle: Watts::ZERO, works: false });
     }
 
     pub(super) fn check(&self) {
