@@ -17,10 +17,12 @@ use rand::rngs::StdRng;
 
 use crate::record::{Commander, Event, FeedRecord, Order, Record, Series, State};
 use machine::Machine;
+use power::Power;
 
 pub mod draw;
 mod machine;
 mod meter;
+mod power;
 pub mod spec;
 
 pub use machine::Answer;
@@ -40,8 +42,9 @@ pub struct Facility {
     tenants: HashMap<LeaseId, Tenant>,
     /// The feeds, with the limits by the policy in force.
     limited: HashMap<FeedId, FeedSpec>,
-    /// What the house draws at each feed, without the feeds below.
+    /// What the house draws at each feed that has power, without the feeds below.
     houses: HashMap<FeedId, Watts>,
+    power: Power,
     /// What is due, the earliest first; equal times in the order in which they were set.
     due: BinaryHeap<Reverse<(Duration, u64, Due)>>,
     order: u64,
@@ -65,7 +68,9 @@ struct Site {
 #[derive(Debug)]
 struct Tenant {
     spec: TenantSpec,
+    /// What it draws, and what it would draw with power.
     watts: Watts,
+    wants: Watts,
     /// Counts changes of its schedule, so that steps of a former one are skipped.
     version: u64,
 }
@@ -138,6 +143,7 @@ impl Facility {
             tenants: HashMap::new(),
             limited: HashMap::new(),
             houses: HashMap::new(),
+            power: Power::default(),
             due: BinaryHeap::new(),
             order: 0,
             notices: Vec::new(),
@@ -250,10 +256,11 @@ impl Facility {
         let former = self.tenants.get(&tenant.lease);
         let version = former.map_or(0, |former| former.version + 1);
         let watts = former.map_or(Watts::ZERO, |former| former.watts);
+        let wants = former.map_or(Watts::ZERO, |former| former.wants);
         for (at, watts) in &tenant.draws {
             self.schedule((*at).max(now), Due::Tenant(tenant.lease.clone(), version, *watts));
         }
-        self.tenants.insert(tenant.lease.clone(), Tenant { spec: tenant, watts, version });
+        self.tenants.insert(tenant.lease.clone(), Tenant { spec: tenant, watts, wants, version });
     }
 
     /// A policy is in force by which a feed has these limits. They change at the same times as those that
@@ -370,8 +377,15 @@ impl Facility {
     }
 
     fn house(&mut self, feed: &FeedId, watts: Watts, at: Duration) {
-        let own = self.houses.entry(feed.clone()).or_default();
-        let change = watts - std::mem::replace(own, watts);
+        self.houses.insert(feed.clone(), watts);
+        self.draw_house(feed, at);
+    }
+
+    /// Writes down what the house at `feed` draws, with the power that there is.
+    fn draw_house(&mut self, feed: &FeedId, at: Duration) {
+        let wants = self.houses.get(feed).copied().unwrap_or_default();
+        let watts = if self.has_power(feed) { wants } else { Watts::ZERO };
+        let change = watts - self.power.house(feed, watts);
         for feed in &self.paths[feed] {
             let feed = self.record.feeds.get_mut(feed).expect("every feed has a record");
             feed.house.add(at, change);
@@ -384,6 +398,16 @@ impl Facility {
         if tenant.version != version {
             return;
         }
+        tenant.wants = watts;
+        self.draw_tenant(lease, at);
+    }
+
+    /// Writes down what a tenant draws, with the power that there is.
+    fn draw_tenant(&mut self, lease: &LeaseId, at: Duration) {
+        let Some(tenant) = self.tenants.get(lease) else { return };
+        let has_power = self.has_power(&tenant.spec.feed);
+        let Some(tenant) = self.tenants.get_mut(lease) else { return };
+        let watts = if has_power { tenant.wants } else { Watts::ZERO };
         let change = watts - std::mem::replace(&mut tenant.watts, watts);
         for feed in &self.paths[&tenant.spec.feed] {
             let feed = self.record.feeds.get_mut(feed).expect("every feed has a record");

@@ -57,6 +57,8 @@ pub enum Event {
     CommandLost { machine: MachineId, order: Order },
     /// A proxy gave a machine work, or stopped giving it any.
     Served { machine: MachineId, served: bool },
+    /// A feed lost its power with everything below it, or has it again.
+    Power { feed: FeedId, is_there: bool },
     /// A meter's fault began, or ended (`None`).
     Meter { meter: MeterId, fault: Option<MeterFault> },
     /// A role began to run. `holds` is the timeline that a receiver found in its state.
@@ -92,7 +94,7 @@ pub enum State {
     Asleep,
     /// Booting and tuning; its power rises.
     Waking,
-    /// Broken: it draws nothing and answers nothing.
+    /// Broken, or without power: it draws nothing and answers nothing.
     Dead,
 }
 
@@ -107,6 +109,8 @@ pub enum Cause {
     ByItself,
     /// It broke.
     Failure,
+    /// Its feed lost its power.
+    Power,
 }
 
 /// Who gave a command to a device.

@@ -209,4 +209,8 @@ pub enum Act {
     Calm,
     /// A feed's limit in the policy's file becomes this percentage of its rating.
     Limit(FeedId, u32),
+    /// A feed loses its power, with everything below it.
+    Dark(FeedId),
+    /// It has its power again.
+    Light(FeedId),
 }

@@ -208,6 +208,14 @@ impl<'a> World<'a> {
             }
             Act::Calm => stage.weather = Weather::default(),
             Act::Limit(feed, percent) => self.edit(&feed, percent),
+            Act::Dark(feed) => {
+                stage.story.tell(stage.now, "grid", || format!("{feed} loses its power"));
+                stage.facility.set_power(&feed, false, stage.now);
+            }
+            Act::Light(feed) => {
+                stage.story.tell(stage.now, "grid", || format!("{feed} has its power again"));
+                stage.facility.set_power(&feed, true, stage.now);
+            }
         }
     }
 

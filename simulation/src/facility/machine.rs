@@ -33,6 +33,17 @@ pub(super) struct Machine {
     pending: Vec<Pending>,
     /// What a liar was told last.
     told_asleep: bool,
+    /// While its feed has no power: what it does when power is back, and not before when.
+    dark: Option<Dark>,
+    /// What it does when it comes up.
+    comes_up: State,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dark {
+    /// `None` if it was broken before.
+    comes_up: Option<State>,
+    not_before: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +86,39 @@ impl Machine {
             reboots_at: spec.habits.reboots_every,
             pending: Vec::new(),
             told_asleep: false,
+            dark: None,
+            comes_up: State::Awake,
             spec,
+        }
+    }
+
+    /// Its feed loses its power.
+    pub(super) fn lose_power(&mut self, at: Duration) -> Option<Change> {
+        if self.dark.is_some() {
+            return None;
+        }
+        let from = self.state;
+        let sleeps = matches!(from, State::Asleep | State::FallingAsleep);
+        let comes_up = match from {
+            State::Dead => self.until.map(|_| self.comes_up),
+            _ if sleeps && self.spec.habits.remembers_sleep => Some(State::Asleep),
+            _ => Some(State::Awake),
+        };
+        let not_before = self.until.filter(|_| from == State::Dead);
+        self.dark = Some(Dark { comes_up, not_before });
+        self.pending.clear();
+        self.told_asleep = false;
+        self.turn(State::Dead, None, at);
+        let change = Change { at, from, to: State::Dead, cause: Cause::Power };
+        Some(change).filter(|change| change.from != change.to)
+    }
+
+    /// Its feed has power again: it comes up at `up`, unless it was broken.
+    pub(super) fn regain_power(&mut self, up: Duration) {
+        let Some(Dark { comes_up, not_before }) = self.dark.take() else { return };
+        if let Some(comes_up) = comes_up {
+            self.comes_up = comes_up;
+            self.until = Some(not_before.map_or(up, |at| at.max(up)));
         }
     }
 
@@ -216,7 +259,11 @@ impl Machine {
         }
         if due(self.until) {
             let cause = if self.state == State::Dead { Cause::ByItself } else { Cause::Completed };
-            let to = if self.state == State::FallingAsleep { State::Asleep } else { State::Awake };
+            let to = match self.state {
+                State::FallingAsleep => State::Asleep,
+                State::Dead => std::mem::replace(&mut self.comes_up, State::Awake),
+                _ => State::Awake,
+            };
             self.turn(to, None, at);
             return Some(cause);
         }

@@ -149,6 +149,8 @@ pub struct Habits {
     pub dies_at: Option<Duration>,
     /// It keeps its connection to the proxy while it sleeps.
     pub keeps_session: bool,
+    /// It sleeps on when its power was lost and is back. Others come up awake.
+    pub remembers_sleep: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]

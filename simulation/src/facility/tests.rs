@@ -255,3 +255,57 @@ fn late_steps_lose_nothing() {
     let all = Span { from: Duration::ZERO, to: secs(600) };
     assert_eq!(fine.feeds["f1"].load.min(all), Watts(30));
 }
+
+#[test]
+fn a_feed_without_power_draws_nothing_and_its_machines_boot_awake_when_it_is_back() {
+    let mut facility = facility(|spec| {
+        spec.feeds = vec![feed("poi", None, 500), feed("f1", Some("poi"), 1_000)];
+        let keeps = MachineSpec {
+            habits: Habits { remembers_sleep: true, ..Habits::default() },
+            ..machine("keeps", "f1")
+        };
+        let broken = MachineSpec {
+            habits: Habits { dies_at: Some(secs(5)), ..Habits::default() },
+            ..machine("broken", "f1")
+        };
+        spec.machines = vec![machine("works", "f1"), machine("sleeps", "f1"), keeps, broken];
+    });
+    facility.tenant(
+        TenantSpec {
+            lease: "l".into(),
+            feed: "f1".into(),
+            meter: Some("t".into()),
+            draws: vec![(secs(20), Watts(7_000)), (secs(150), Watts(2_000))],
+        },
+        secs(1),
+    );
+    for name in ["sleeps", "keeps"] {
+        facility.command(&name.into(), Order::Sleep, Commander::Agent, secs(10));
+    }
+    facility.step(secs(99));
+    assert_eq!(load(&facility, "f1", 99), 1_000 + 7_000 + 3_000 + 30 + 30);
+    facility.set_power(&"f1".into(), false, secs(100));
+    // A command on its way, and a change of what the tenant wants, come to nothing.
+    assert_eq!(facility.command(&"works".into(), Order::Sleep, Commander::Agent, secs(101)), None);
+    assert_eq!(facility.read(&"sleeps".into(), secs(101)), None);
+    // A feed above it that goes and comes back meanwhile changes nothing below.
+    facility.set_power(&"poi".into(), false, secs(160));
+    facility.set_power(&"poi".into(), true, secs(180));
+    let noticed = facility.step(secs(199));
+    assert_eq!(noticed.last().map(|last| last.what), Some(Noticed::Disconnected));
+    assert_eq!((load(&facility, "f1", 199), load(&facility, "poi", 199)), (0, 500));
+    assert_eq!(facility.meter(&"t".into(), secs(199)).map(|sample| sample.watts), Some(Watts(0)));
+
+    facility.set_power(&"f1".into(), true, secs(200));
+    assert_eq!(load(&facility, "f1", 201), 1_000 + 2_000, "house and tenant are back at once");
+    facility.step(secs(229));
+    assert_eq!(load(&facility, "f1", 229), 1_000 + 2_000, "no machine boots within 30 s");
+    facility.step(secs(321));
+    let state = |name: &str| facility.machine(&name.into()).map(|(state, ..)| state);
+    assert_eq!(
+        ["works", "sleeps", "keeps", "broken"].map(state),
+        [State::Awake, State::Awake, State::Asleep, State::Dead].map(Some)
+    );
+    let lost = states(&facility).into_iter().filter(|(.., cause)| *cause == Cause::Power);
+    assert_eq!(lost.collect::<Vec<_>>(), [(100, State::Dead, Cause::Power); 3]);
+}

@@ -205,7 +205,7 @@ impl<'a> History<'a> {
             Event::MeterShown { meter, shown } => {
                 self.meters.entry(meter).or_default().push((at, *shown));
             }
-            Event::Meter { .. } => {}
+            Event::Meter { .. } | Event::Power { .. } => {}
         }
     }
 
