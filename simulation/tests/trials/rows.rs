@@ -99,6 +99,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     all.extend(devices());
     all.extend(lives());
     all.extend(meters());
+    all.extend(blackouts());
     all
 }
 
@@ -319,5 +320,53 @@ fn meters() -> Vec<Trial> {
         // The meter of the interconnect shows it, but not that it is in this hall.
         .bounds(|bounds| bounds.above = secs(600))
         .finds(&["AboveUsable (House)"]),
+    ]
+}
+
+/// `feed` loses its power at `from`, and has it again after `lasts`.
+fn dark(site: Scenario, feed: &str, from: u64, lasts: u64) -> Scenario {
+    let mut site =
+        site.act(from, Act::Dark(feed.into())).act(from + lasts, Act::Light(feed.into()));
+    site.length = secs(3_900);
+    site
+}
+
+fn blackouts() -> Vec<Trial> {
+    let roles = [Role::Switchboard, Role::Agent, Role::Proxy];
+    let with_roles = |lasts: u64| {
+        let site = dark(leased(), "poi", 900, lasts).act(900, Act::Kill(roles.to_vec()));
+        roles
+            .into_iter()
+            .fold(site, |site, role| site.act(900 + lasts + 20, Act::Start(role, StateFound::Kept)))
+    };
+    let full = || dark(site().feed("a", |feed| feed.limit = kw(52)), "a", 600, 1_200);
+    // Sleepers boot awake. Others cannot go in their place, and they are read every 20 s.
+    let boots = |trial: Trial| {
+        trial.bounds(|bounds| bounds.above = secs(50)).finds(&["AboveUsable (Device)"])
+    };
+    // A meter that shows nothing is called wrong, though its feed has no power.
+    const DOUBTED: &[&str] = &["HonestDoubted (Decision)"];
+    vec![
+        boots(trial("hall `a` dark for 60 s with a lease", dark(leased(), "a", 900, 60))),
+        trial("hall `a` dark for 20 min with a lease", dark(leased(), "a", 900, 1_200))
+            .finds(DOUBTED),
+        trial("hall `a` dark for 20 min, a full hall", full()),
+        trial(
+            "the same, its meter silent meanwhile",
+            fault(full(), "m-a", 600, 1_800, MeterFault::Lost),
+        ),
+        trial(
+            "hall `a` dark for 20 min while its house has machines off",
+            dark(grows(site(), "a", 300, 3_000, kw(20)), "a", 600, 1_200),
+        )
+        // The house is back before its machines are read, which boot awake.
+        .bounds(|bounds| bounds.above = secs(20))
+        .finds(DOUBTED),
+        boots(trial("the whole site dark for 60 s", dark(leased(), "poi", 900, 60))),
+        trial("the whole site dark for 20 min", dark(leased(), "poi", 900, 1_200)).finds(DOUBTED),
+        boots(trial("the whole site dark for 60 s, roles too", with_roles(60))),
+        trial("the whole site dark for 20 min, roles too", with_roles(1_200))
+            // What was granted while their devices did not answer is used together (P3).
+            .finds(&["StepUp (Outage)"]),
     ]
 }
