@@ -199,7 +199,11 @@ pub const KNOWN: &[Known] = &[
         kind: Kind::RaisedWithoutPermit,
         causes: &[Cause::StateLost, Cause::Clock, Cause::Decision],
     },
-    Known { id: "N5", kind: Kind::AsleepUnshown, causes: &[Cause::Device, Cause::Clock] },
+    Known {
+        id: "N5",
+        kind: Kind::AsleepUnshown,
+        causes: &[Cause::Device, Cause::Clock, Cause::StateLost],
+    },
     Known { id: "C1", kind: Kind::LateShed, causes: &[Cause::Clock] },
     Known { id: "C2", kind: Kind::OldTimelineObeyed, causes: &[Cause::Clock] },
     Known {
