@@ -226,6 +226,9 @@ impl Core {
                 None => self.raise_of(machine, raise.since),
             };
             (raise.newcomer, raise.is_counted) = (now.newcomer, now.is_counted);
+            if raise.draws_already {
+                raise.watts = Watts::ZERO;
+            }
             (raise.feed, raise.watts) = (now.feed, now.watts);
             (raise.restores_within, raise.is_starved) = (now.restores_within, now.is_starved);
         }
@@ -351,6 +354,10 @@ impl Core {
                 }
                 granted.insert(machine.clone());
                 continue;
+            }
+            // What its meters showed when it got its turn says nothing of its next turn.
+            if raise.draws_already && !raise.is_booked(now) {
+                (raise.watts, raise.draws_already) = (self.draw_of_newcomer(raise), false);
             }
             // It may have been told to wake already. Then its room is taken, and it is named as long as
             // that is not too much.

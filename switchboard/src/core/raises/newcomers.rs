@@ -161,15 +161,18 @@ impl Core {
     }
 
     pub(super) fn raise_of_newcomer(&self, machine: &MachineId, since: Timestamp) -> Raise {
-        let group = self.inventory.group(&self.policy, machine);
-        let mut raise = self.raise_of(machine, since);
-        if let Some(group) = group {
-            let group = &self.policy.facility.groups()[group];
-            // Nobody knows what it draws before it has work.
-            raise.watts = group.watts;
-        }
+        let newcomer = self.inventory.group(&self.policy, machine);
         let is_counted = self.inventory.is_reached(machine);
-        Raise { newcomer: group, is_starved: false, is_counted, ..raise }
+        let raise = self.raise_of(machine, since);
+        let mut raise = Raise { newcomer, is_starved: false, is_counted, ..raise };
+        raise.watts = self.draw_of_newcomer(&raise);
+        raise
+    }
+
+    /// What a newcomer may draw more with work: all of its power, because nobody knows what it draws before.
+    pub(super) fn draw_of_newcomer(&self, raise: &Raise) -> Watts {
+        let groups = self.policy.facility.groups();
+        raise.newcomer.map_or(raise.watts, |group| groups[group].watts)
     }
 
     /// Has newcomers that are not waiting yet wait for their turns: so many of each feed, and those that

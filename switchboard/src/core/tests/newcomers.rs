@@ -171,19 +171,24 @@ fn machines_with_devices_come_back_after_a_long_time_also_where_no_meter_is() {
 #[test]
 fn the_set_is_recorded_once_also_while_the_ledger_fails() {
     let mut world = taken_over(policy());
-    world.ledger_fails = true;
     world.visit("far.100", "b", 3000);
+    world.run_to(200);
+    assert_eq!(world.working_visitors(), ["far.100"]);
+    world.ledger_fails = true;
+    world.visitors.clear();
     let waiting = |world: &World| {
         let pending = world.core.outbox.pending();
         pending.filter(|event| matches!(event, Event::Permitted { .. })).count()
     };
     let mut most = 0;
-    while world.secs < 400 {
+    while world.secs < 1200 {
         world.step();
         most = most.max(waiting(&world));
     }
+    assert!(!world.core.inventory.is_permitted(&"far.100".into()), "it was away for long");
+    assert_eq!(world.core.state.permitted.as_ref().map(BTreeSet::len), Some(28));
     world.ledger_fails = false;
-    world.run_to(500);
+    world.run_to(1300);
     assert!(most <= 1, "{most}");
     assert_eq!(world.core.state.permitted.as_ref(), Some(world.core.inventory.permitted()));
 }
@@ -215,4 +220,36 @@ fn declared_machines_that_draw_their_power_already_get_work_at_a_full_feed() {
         world.run_to(400);
         assert!(world.chosen().is_empty());
     }
+}
+
+/// What the meters showed when a machine got its turn does not count for its next turn.
+#[test]
+fn a_newcomer_that_lost_its_turn_needs_room_again() {
+    let policy = policy_with(|parts| {
+        parts.feeds[2].limit = Watts(46_000).into();
+        parts.groups[2].machines = 10;
+    });
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.machines.retain(|machine| !["far.008", "far.009"].contains(&machine.id.as_str()));
+    // One that works and draws nothing yet.
+    world.visit("far.008", "b", 0);
+    world.run_to(140);
+    assert_eq!(world.working_visitors(), ["far.008"]);
+    // 39 kW are drawn by others, so that it has no room, and draws enough itself.
+    world.visit("far.009", "b", 3000);
+    world.visitors[1].idle = Watts(6000);
+    let told = world.permitted.clone();
+    let mut was_permitted = false;
+    // Its proxy hears nothing, and then the meter of its feed is lost.
+    while world.secs < 500 {
+        world.permitted.clone_from(&told);
+        world.lost_meter = (world.secs > 150).then_some("b");
+        world.step();
+        was_permitted |= world.core.inventory.is_permitted(&"far.009".into());
+    }
+    assert!(was_permitted);
+    (world.visitors[0].watts, world.visitors[1].idle) = (Watts(5000), Watts::ZERO);
+    world.lost_meter = None;
+    world.run_to(900);
+    assert_eq!(world.working_visitors(), ["far.008"]);
 }
