@@ -32,6 +32,24 @@ fn connect(site: &WholeSite, prefix: &str) -> Vec<TestMiner> {
     (0..STRANGERS).map(start).collect()
 }
 
+/// Waits until every session of the site and of `strangers` has work, and says of those that have none why.
+async fn until_all_work(site: &WholeSite, strangers: &[TestMiner]) {
+    until("given work", || {
+        if sessions(site, SessionState::Working) == STRANGERS + 10 {
+            return Ok(());
+        }
+        let page = site.http.get("/v1/machines?limit=100");
+        let waits = |one: &&Value| one["session"]["serving"] != "working";
+        let waiting = page["machines"].as_array().into_iter().flatten().filter(waits);
+        let (feeds, plan) = (site.http.get("/v1/feeds"), site.http.get("/v1/plan"));
+        Err(json!([waiting.collect::<Vec<_>>(), feeds, plan, site.http.get("/v1/status")]))
+    })
+    .await;
+    for stranger in strangers {
+        stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
+    }
+}
+
 /// How many sessions are in `state`.
 fn sessions(site: &WholeSite, state: SessionState) -> usize {
     site.proxy().sessions().iter().filter(|session| session.state == state).count()
@@ -90,20 +108,7 @@ async fn sessions_of_no_group_wait_and_are_no_load_until_a_group_takes_them() {
     assert!(site.asleep().is_empty());
     let roomy = Setup { usable: Watts(131_000), ..site.setup.clone() };
     change_policy(&site, &claim(&roomy, 3)).await;
-    until("given work", || {
-        if states(SessionState::Working) == STRANGERS + 10 {
-            return Ok(());
-        }
-        let page = site.http.get("/v1/machines?limit=100");
-        let waits = |one: &&Value| one["session"]["serving"] != "working";
-        let waiting = page["machines"].as_array().into_iter().flatten().filter(waits);
-        let (feeds, plan) = (site.http.get("/v1/feeds"), site.http.get("/v1/plan"));
-        Err(json!([waiting.collect::<Vec<_>>(), feeds, plan, site.http.get("/v1/status")]))
-    })
-    .await;
-    for stranger in &strangers {
-        stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
-    }
+    until_all_work(&site, &strangers).await;
     site.stop().await;
 }
 
@@ -135,14 +140,7 @@ async fn sessions_with_the_names_of_a_group_wait_for_room() {
     }
     let roomy = Setup { usable: Watts(131_000), ..site.setup.clone() };
     change_policy(&site, &known(&roomy, 3)).await;
-    until("given work", || {
-        let working = states(SessionState::Working);
-        if working == STRANGERS + 10 { Ok(()) } else { Err(site.http.get("/v1/status")) }
-    })
-    .await;
-    for stranger in &strangers {
-        stranger.until(PATIENCE, |counts| counts.mining > 0).await.expect("it gets work");
-    }
+    until_all_work(&site, &strangers).await;
     site.stop().await;
 }
 
