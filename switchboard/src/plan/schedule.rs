@@ -137,9 +137,8 @@ fn lower(
         let last = earlier(last, dispatch(policy, population, assigned, &places));
         let load = |place: &Place| machine_load(policy, &assigned.units[place.0]);
         let grain = ramps.grain(places.iter().map(load));
-        let times = places.iter().rev().map(|place| backward.time(load(place), last, grain));
-        let times: Vec<Timestamp> = times.collect();
-        backward.next_deadline();
+        let loads: Vec<Load> = places.iter().rev().map(load).collect();
+        let times = backward.times(&loads, last, grain);
         let mut waits = false;
         for (&(u, p), natural) in places.iter().rev().zip(&times) {
             let (period, natural) = (&mut assigned.units[u].periods[p], *natural);

@@ -1,6 +1,7 @@
 //! The ramps of lowering: how much power may be shed in a minute at each feed with a ramp of its own,
 //! and at the whole site. They count everything that is shed, whatever it is shed for.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,6 +43,11 @@ impl<'a> Ramps<'a> {
         path.iter().filter_map(|&feed| Some((feed, self.per_min[feed]?)))
     }
 
+    /// The lowest of them.
+    fn lowest(&self, feed: Option<FeedNumber>) -> Option<(FeedNumber, Watts)> {
+        self.on_path(feed).max_by_key(|(feed, _)| self.feeds.path(*feed).len())
+    }
+
     /// The time between two steps in which `machines` are shed.
     pub(super) fn grain(&self, machines: impl Iterator<Item = Load>) -> Duration {
         let mut sums: BTreeMap<FeedNumber, Watts> = BTreeMap::new();
@@ -67,8 +73,7 @@ impl<'a> Ramps<'a> {
 /// A machine's feed, and the power that it frees.
 pub(super) type Load = (Option<FeedNumber>, Watts);
 
-/// Gives times from deadlines backward: later deadlines come first, and of one deadline the machine
-/// that goes last.
+/// Gives times from deadlines backward.
 pub(super) struct Backward<'a> {
     ramps: &'a Ramps<'a>,
     /// From when on each feed sheds what has been given a time for a later deadline.
@@ -85,30 +90,77 @@ impl<'a> Backward<'a> {
         Self { ramps, busy_from, after, touched: Vec::new() }
     }
 
-    /// Goes on to an earlier deadline.
-    pub(super) fn next_deadline(&mut self) {
-        for feed in self.touched.drain(..) {
-            self.after[feed] = Watts::ZERO;
+    /// The latest times of machines that must all go by `last`, in steps of `grain`, before those that
+    /// were given a time: the first one goes last. Call with later deadlines first.
+    ///
+    /// A feed with a slow ramp spreads its machines over a long time, in which the feeds above shed
+    /// others too. So the machines get their times in the order in which their own feeds let them go,
+    /// and each feed counts from the time of the machine before.
+    pub(super) fn times(
+        &mut self,
+        machines: &[Load],
+        last: Timestamp,
+        grain: Duration,
+    ) -> Vec<Timestamp> {
+        let own: Vec<Timestamp> =
+            machines.iter().map(|machine| self.time_at_own_feed(*machine, last, grain)).collect();
+        self.forget();
+        let mut order: Vec<usize> = (0..machines.len()).collect();
+        order.sort_by_key(|machine| Reverse(own[*machine]));
+        let mut times = own;
+        for machine in order {
+            times[machine] = self.time(machines[machine], last, grain);
         }
+        self.forget();
+        times
     }
 
-    /// The latest time of a machine that must go by `last`, in steps of `grain`, before those that
-    /// were given a time.
-    pub(super) fn time(
+    /// The time that the lowest feed with a ramp would allow, were it the only one.
+    fn time_at_own_feed(
         &mut self,
         (feed, watts): Load,
         last: Timestamp,
         grain: Duration,
     ) -> Timestamp {
+        let Some((feed, per_min)) = self.ramps.lowest(feed) else { return last };
+        self.shed(feed, watts);
+        earlier(self.free_until(feed, last), in_steps(ramp_time(self.after[feed], per_min), grain))
+    }
+
+    /// The time that all feeds above allow.
+    fn time(&mut self, (feed, watts): Load, last: Timestamp, grain: Duration) -> Timestamp {
         let ramps = self.ramps;
         let mut time = last;
         for (feed, per_min) in ramps.on_path(feed) {
-            self.after[feed] += watts;
-            self.touched.push(feed);
+            self.shed(feed, watts);
             let before = in_steps(ramp_time(self.after[feed], per_min), grain);
-            time = time.min(earlier(last.min(self.busy_from[feed]), before));
+            time = time.min(earlier(self.free_until(feed, last), before));
+        }
+        // Where another feed made it go earlier, the next one counts from there. Rounding to steps
+        // is not counted twice.
+        for (feed, per_min) in ramps.on_path(feed) {
+            let before = self.free_until(feed, last).duration_since(later(time, grain));
+            let passed = per_min.scale(before.as_secs_f64().max(0.0) / 60.0);
+            self.after[feed] = self.after[feed].max(passed);
         }
         time
+    }
+
+    fn shed(&mut self, feed: FeedNumber, watts: Watts) {
+        self.after[feed] += watts;
+        self.touched.push(feed);
+    }
+
+    /// Until when `feed` may shed what must go by `last`.
+    fn free_until(&self, feed: FeedNumber, last: Timestamp) -> Timestamp {
+        last.min(self.busy_from[feed])
+    }
+
+    /// Forgets what the feeds shed for one deadline.
+    fn forget(&mut self) {
+        for feed in self.touched.drain(..) {
+            self.after[feed] = Watts::ZERO;
+        }
     }
 
     /// A machine that goes at `at` keeps its feeds busy from then on.

@@ -49,9 +49,9 @@ proptest! {
         for deadline in (0..3).rev() {
             let last = at(3_000 + 100 * deadline);
             let batch = machines.iter().filter(|(_, of)| *of == deadline).map(|(on_a, _)| load(*on_a));
-            let batch: Vec<(Timestamp, Load)> =
-                batch.map(|load| (backward.time(load, last, grain), load)).collect();
-            backward.next_deadline();
+            let batch: Vec<Load> = batch.collect();
+            let times = backward.times(&batch, last, grain);
+            let batch: Vec<(Timestamp, Load)> = times.into_iter().zip(batch).collect();
             for (time, load) in &batch {
                 prop_assert!(*time <= last);
                 backward.keep_busy(*load, *time);
@@ -86,13 +86,31 @@ proptest! {
 }
 
 #[test]
+fn a_feed_with_a_slow_ramp_takes_its_part_of_the_ramp_above() {
+    let policy = policy(None);
+    let ramps = Ramps::new(&policy);
+    let load = |feed| (Some(number(&policy, feed)), Watts(3_000));
+    let machines = [[load("a"); 20], [load("b"); 20]].concat();
+    let grain = ramps.grain(machines.iter().copied());
+    let times = Backward::new(&ramps).times(&machines, at(3_000), grain);
+    let going: Vec<(Timestamp, Load)> = times.into_iter().zip(machines).collect();
+    for (feed, per_min) in [("a", 6_000), ("root", 30_000)] {
+        let allowed = Watts(per_min) + bunched(Watts(per_min), grain);
+        let most = most_in_a_minute(&policy, number(&policy, feed), &going);
+        assert!(most <= allowed, "{most} at {feed}, where {allowed} may be");
+    }
+    let first = going.iter().map(|(time, _)| *time).min().expect("there are machines");
+    assert!(first >= earlier(at(3_000 - 600), 2 * grain), "60 kW at 6 kW a minute: {first}");
+}
+
+#[test]
 fn what_the_ramps_allow_is_not_moved() {
     let policy = policy(None);
     let ramps = Ramps::new(&policy);
     let load = (Some(number(&policy, "b")), Watts(3_000));
     let grain = ramps.grain(std::iter::repeat_n(load, 20));
     let mut backward = Backward::new(&ramps);
-    let mut times: Vec<Timestamp> = (0..20).map(|_| backward.time(load, at(600), grain)).collect();
+    let mut times = backward.times(&[load; 20], at(600), grain);
     times.reverse();
     let mut forward = Forward::new(&ramps, grain, at(0));
     let same: Vec<Timestamp> = times.iter().map(|time| forward.time(load, *time)).collect();
@@ -121,5 +139,6 @@ fn a_machine_without_a_feed_waits_for_nothing() {
     let mut forward = Forward::new(&ramps, GRAIN_MIN, at(0));
     forward.count((Some(number(&policy, "a")), Watts(60_000)), at(0));
     assert_eq!(forward.time((None, Watts::ZERO), at(5)), at(5));
-    assert_eq!(Backward::new(&ramps).time((None, Watts::ZERO), at(9), GRAIN_MIN), at(9));
+    let alone = Backward::new(&ramps).times(&[(None, Watts::ZERO)], at(9), GRAIN_MIN);
+    assert_eq!(alone, [at(9)]);
 }
