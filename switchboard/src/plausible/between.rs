@@ -143,11 +143,20 @@ pub(super) fn compare(
     let mut is_long = false;
     if found.is_empty() && sides.len() == below.len() {
         let long = window.max(PHASE_WINDOW);
-        let above = side(parent, long);
-        let sides: Option<Vec<Side>> = children.iter().map(|child| side(*child, long)).collect();
-        if let (Some(above), Some(sides), Some(seen)) = (above, sides, &seen[parent]) {
-            is_long = all().all(|feed| meters[*feed].history.spans(to, long));
-            found.extend(is_long.then(|| by_phase(above, &sides, seen)).flatten());
+        is_long = all().all(|feed| meters[*feed].history.spans(to, long));
+        let own_most = seen[parent].map(|seen| seen.own_most).unwrap_or_default();
+        // What is not steady over the short time is not steady over the long one, which costs more to
+        // look through.
+        if is_long && is_steady_by_phase(above, &sides, own_most) {
+            let above = side(parent, long);
+            let sides: Option<Vec<Side>> =
+                children.iter().map(|child| side(*child, long)).collect();
+            let found_by_phase = above.zip(sides).and_then(|(above, sides)| {
+                is_steady_by_phase(above, &sides, own_most)
+                    .then(|| by_phase(above, &sides, own_most))
+                    .flatten()
+            });
+            found.extend(found_by_phase);
         }
     }
     Compared { found, children: compared, is_long }
@@ -195,16 +204,21 @@ fn contradiction(above: Side, child: Side, sides: &[Side]) -> Vec<(FeedNumber, F
     }
 }
 
+/// Whether the parent has shown all the time about √3 times the most that the meters below it account
+/// for.
+fn is_steady_by_phase(above: Side, sides: &[Side], own_most: Watts) -> bool {
+    let most: Watts = sides.iter().map(|side| side.extremes.high).sum();
+    above.extremes.low > (most + own_most).scale(*PHASE.start() / ERROR)
+}
+
 /// Whether the parent shows √3 times what the meters below it account for, or one of these shows that
 /// much less than it should.
-fn by_phase(above: Side, sides: &[Side], seen: &Seen) -> Option<(FeedNumber, Finding)> {
+fn by_phase(above: Side, sides: &[Side], own_most: Watts) -> Option<(FeedNumber, Finding)> {
     let below: Watts = sides.iter().map(|side| side.extremes.middle()).sum();
-    let most: Watts = sides.iter().map(|side| side.extremes.high).sum();
     let shown = above.extremes.middle();
-    let is_covered = seen.own_most <= below.scale(OWN) && below > Watts::ZERO;
-    let off = factor(shown, below + Watts(seen.own_most.0 / 2));
-    let is_steady = above.extremes.low > (most + seen.own_most).scale(*PHASE.start() / ERROR);
-    if !is_covered || !is_steady || shown < below || !PHASE_UP.contains(&off) {
+    let is_covered = own_most <= below.scale(OWN) && below > Watts::ZERO;
+    let off = factor(shown, below + Watts(own_most.0 / 2));
+    if !is_covered || shown < below || !PHASE_UP.contains(&off) {
         return None;
     }
     let finding = |feed, shown, bound, other| {

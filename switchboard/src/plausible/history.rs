@@ -8,6 +8,7 @@ use directive::Watts;
 use jiff::Timestamp;
 
 use super::Within;
+use crate::lease::earlier;
 
 /// A measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,8 +199,9 @@ impl History {
 
     /// The extremes of the samples in the time `window` up to `to`.
     pub(super) fn extremes(&self, to: Timestamp, window: Duration) -> Option<Extremes> {
+        let from = earlier(to, window);
         let cells = self.cells.iter().rev().skip_while(|cell| cell.first > to);
-        let inside = cells.take_while(|cell| since(cell.last, to) <= window);
+        let inside = cells.take_while(|cell| cell.last >= from);
         inside.map(|cell| cell.extremes).reduce(|sum, cell| Extremes {
             low: sum.low.min(cell.low),
             high: sum.high.max(cell.high),
