@@ -22,16 +22,25 @@ pub struct Census {
     pub unassigned: Vec<MachineId>,
     /// The group that is counted next.
     next: usize,
+    /// If a part of it is counted already: up to which machine, and what was found.
+    part: Option<(MachineId, Part)>,
+}
+
+/// What was counted of one group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Part {
+    counts: MachineCounts,
+    parked: u32,
 }
 
 /// Names of unassigned machines that are shown.
 const EXAMPLES: usize = 3;
-/// About how many machines are counted in one look. At a larger site the groups take turns.
+/// How many machines are counted in one look. At a larger site they take turns.
 const COUNTED: usize = 500;
 
 impl Inventory {
     /// Counts the machines of `fleet`, which was made from this inventory, group by group: as many
-    /// groups as one look may take.
+    /// machines as one look may take.
     pub fn take_census(
         &self,
         census: &mut Census,
@@ -46,34 +55,42 @@ impl Inventory {
             let declared = |declared| MachineCounts { declared, ..MachineCounts::default() };
             census.groups = groups.iter().map(|group| declared(group.machines)).collect();
             census.parked = vec![0; groups.len()];
-            census.next = 0;
+            (census.next, census.part) = (0, None);
         }
         census.unassigned = self.roster.unassigned(EXAMPLES);
-        let mut counted = 0;
+        let mut left = COUNTED;
         for _ in 0..groups.len() {
-            if counted >= COUNTED {
-                return;
-            }
             let number = census.next % groups.len();
-            census.next = number + 1;
-            let Some(machines) = fleet.groups.get(number) else { continue };
-            counted += machines.len();
-            let mut counts =
-                MachineCounts { declared: groups[number].machines, ..MachineCounts::default() };
-            let mut parked = 0;
-            for known in machines.iter().filter(|known| !known.absent) {
+            let machines = fleet.groups.get(number).map_or(&[][..], Vec::as_slice);
+            let (first, mut part) = match census.part.take() {
+                Some((last, part)) => (machines.partition_point(|known| known.id <= last), part),
+                None => (0, Part::default()),
+            };
+            let counted = machines[first..].iter().take(left);
+            left -= counted.len();
+            let last = counted.clone().last();
+            for known in counted.filter(|known| !known.absent) {
                 let chosen = held.current(&known.id, wall);
                 let state = self.state(policy, &known.id, chosen, wall, now);
+                let Part { counts, parked } = &mut part;
                 counts.seen += 1;
                 counts.hashing += u32::from(self.hashes(&known.id, wall));
                 counts.asleep += u32::from(self.says_asleep(&known.id));
                 counts.failing += u32::from(known.failing || state == MachineState::Unknown);
                 let is_idle = || chosen.is_none_or(|chosen| !chosen.covers(wall));
                 let is_off = || is_returning(&known.id) || self.says_asleep(&known.id);
-                parked += u32::from(self.is_parked(&known.id) && is_idle() && !is_off());
+                *parked += u32::from(self.is_parked(&known.id) && is_idle() && !is_off());
             }
-            census.groups[number] = counts;
-            census.parked[number] = parked;
+            if left == 0
+                && let Some(last) = last
+            {
+                census.part = Some((last.id.clone(), part));
+                return;
+            }
+            let declared = groups[number].machines;
+            census.groups[number] = MachineCounts { declared, ..part.counts };
+            census.parked[number] = part.parked;
+            census.next = number + 1;
         }
     }
 

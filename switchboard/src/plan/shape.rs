@@ -409,6 +409,7 @@ impl<'a> Shape<'a> {
         // The least cost of freeing so many units, and by which machines it is reached.
         let mut least = vec![f64::INFINITY; need + 1];
         least[0] = 0.0;
+        let mut before = least.clone();
         let mut by: Vec<(usize, Vec<bool>)> = Vec::new();
         for (place, part) in choice.iter().enumerate() {
             let of = &self.cohorts[part.cohort as usize];
@@ -416,12 +417,16 @@ impl<'a> Shape<'a> {
             let cost = Cohort { worth: part.worth, ..of.clone() }.cost(1);
             let most = need.div_ceil(frees.max(1)).min(part.count as usize);
             for _ in 0..most {
+                before.copy_from_slice(&least);
                 let mut takes = vec![false; need + 1];
-                for units in (1..=need).rev() {
-                    let with = least[units.saturating_sub(frees)] + cost;
-                    if with < least[units] {
-                        (least[units], takes[units]) = (with, true);
-                    }
+                // One machine frees the first units alone.
+                let alone = frees.min(need);
+                let without = least[1..].iter_mut().zip(&mut takes[1..]);
+                let rest = std::iter::repeat_n(&before[0], alone).chain(&before[1..]);
+                for ((least, takes), rest) in without.zip(rest) {
+                    let with = rest + cost;
+                    *takes = with < *least;
+                    *least = least.min(with);
                 }
                 by.push((place, takes));
             }
