@@ -103,8 +103,8 @@ pub struct Outputs {
     pub answers: Vec<(u64, Answer)>,
     /// Lines for the log about leases that lack power.
     pub notices: Vec<Notice>,
-    /// A plan is due. The next input makes it, unless that is a report; an [`Input::Tick`] at once
-    /// will do.
+    /// A plan is due, or what follows from one. The next input sees to it; an [`Input::Tick`] at once
+    /// will do. A report makes no plan.
     pub again: bool,
 }
 
@@ -193,8 +193,7 @@ pub struct Core {
     next_edge: Option<Timestamp>,
     /// Whether a new plan must be made because something changed that it depends on.
     replan: bool,
-    /// Whether an input has left a plan to the next one, which therefore does not look.
-    owes_plan: bool,
+    owes: Owes,
     /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
@@ -221,6 +220,15 @@ pub struct Core {
     /// By how much the wall clock was stepped; `None` once it has come back.
     stepped: Option<SignedDuration>,
     tally: Tally,
+}
+
+/// What an input has left to the next one, which therefore does not look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owes {
+    Nothing,
+    Plan,
+    /// What follows from the plan that was made.
+    Consequences,
 }
 
 /// The shortest time between two looks through the inventory.
@@ -276,7 +284,7 @@ impl Core {
             planned_in: BTreeMap::new(),
             next_edge: None,
             replan: true,
-            owes_plan: false,
+            owes: Owes::Nothing,
             unseen: true,
             looked_at: None,
             asleep: Arc::default(),
@@ -322,12 +330,10 @@ impl Core {
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
-        let mut durable = Vec::new();
-        // An input reads a report, looks through the inventory, or makes a plan, so that none takes
-        // as long as two of these. What is written now is mostly a lease, which makes a plan; a look
-        // can wait for the next tick.
-        let may_look = !matches!(input, Input::Written(_)) && !self.owes_plan;
-        let mut may_plan = !matches!(input, Input::Report(..));
+        // An input reads a report, takes over what is written, looks through the inventory, makes a plan,
+        // or sees to what follows from it, so that none takes as long as two of these.
+        let may_look = !matches!(input, Input::Written(_)) && self.owes == Owes::Nothing;
+        let mut may_plan = !matches!(input, Input::Report(..) | Input::Written(_));
         match input {
             Input::Tick => self.unseen = true,
             Input::Attach { receiver, role } => {
@@ -351,7 +357,7 @@ impl Core {
             Input::Command(number, command) => {
                 self.command(number, *command, wall, now, &mut outputs);
             }
-            Input::Written(result) => durable = self.written(result, now, &mut outputs),
+            Input::Written(result) => self.written(result, now, &mut outputs),
         }
         self.tally.overflow = self.inventory.overflow();
         self.tally.overflow.names += self.sleepers.ignored();
@@ -363,19 +369,22 @@ impl Core {
             self.look(wall, now, &mut outputs);
             may_plan = false;
         }
-        if !self.must_plan(wall) {
-            self.owes_plan = false;
-        } else {
-            if !may_plan {
-                // What follows from what was seen follows from the new plan.
-                outputs.again = true;
-                self.owes_plan = true;
-                outputs.append = self.outbox.next(now);
-                return outputs;
-            }
-            self.decide(wall, now, &mut outputs);
+        // What follows from what was seen or written follows from the new plan.
+        if self.owes != Owes::Consequences && self.must_plan(wall) {
+            self.owes = if may_plan {
+                self.decide(wall, now, &mut outputs);
+                Owes::Consequences
+            } else {
+                Owes::Plan
+            };
+            outputs.again = true;
+            outputs.append = self.outbox.next(now);
+            return outputs;
         }
-        self.answer_durable(&durable, now, &mut outputs);
+        if std::mem::replace(&mut self.owes, Owes::Nothing) == Owes::Consequences {
+            self.find_shortages();
+        }
+        self.answer_durable(now, &mut outputs);
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
         self.tell_permitted(wall, now, &mut outputs);
@@ -481,7 +490,8 @@ impl Core {
         if is_new {
             self.guards.note_change();
         }
-        if self.see_drivers(wall, now, outputs) || is_new {
+        let mut has_done_much = self.see_drivers(wall, now, outputs) || is_new;
+        if has_done_much {
             let mut fleet = self.inventory.last_fleet().clone();
             self.leave_out_unanswered(&mut fleet);
             let population = &self.fleet.population;
@@ -493,8 +503,8 @@ impl Core {
         }
         self.time_commands();
         self.take_holds(self.schedule, now);
-        self.make_guard_table(now, outputs);
-        self.see_sleepers(wall, now, outputs);
+        has_done_much |= self.make_guard_table(now, has_done_much, outputs);
+        self.see_sleepers(wall, now, has_done_much, outputs);
         self.see_raises(now);
         let readings = self.readings(wall, now);
         self.judge_meters(&readings, wall, now);
@@ -572,7 +582,7 @@ impl Core {
     /// Makes a new plan. If it changes anything for receivers, it goes out as a timeline with the next
     /// number.
     fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
-        (self.replan, self.owes_plan) = (false, false);
+        self.replan = false;
         // A session that a new policy claims gets work when the plan has found room for it.
         if std::mem::take(&mut self.tell_claims) {
             outputs.claims = Some(Arc::new(self.policy.claims()));
@@ -600,7 +610,6 @@ impl Core {
         }
         self.number_what_is_planned(&plan, &changes.machines);
         self.plan = Some(plan);
-        self.find_shortages(wall);
         let changed: HashSet<MachineId> = changes.machines.into_iter().collect();
         self.update_states(now, |machine| changed.contains(machine));
     }

@@ -26,7 +26,7 @@ use crate::plan::{Chosen, Fleet, Known, Returning, Selection};
 use crate::policy::Policy;
 use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
-use endpoint::{Device, ENTRIES, Endpoint, Measured, View};
+use endpoint::{Device, Devices, ENTRIES, Endpoint, Measured, View};
 use permitted::PermittedSet;
 use roster::{Counted, Roster};
 
@@ -451,6 +451,11 @@ impl Inventory {
         }
     }
 
+    /// Whether `machine` found its last share after `at` and not long ago.
+    fn hashes_after(&self, machine: &MachineId, at: Timestamp, wall: Timestamp) -> bool {
+        self.last_share(machine, wall).is_some_and(|share| share > at && later(share, QUIET) > wall)
+    }
+
     /// The state of `machine`, for which `chosen` is planned now.
     #[must_use]
     pub fn state(
@@ -465,12 +470,11 @@ impl Inventory {
             return MachineState::Running;
         };
         let allowed = policy.facility.group(&chosen.group).map_or(Duration::ZERO, shed_time);
-        let in_time = wall < later(later(chosen.at, allowed), policy.dispatch.settle);
+        let until = later(chosen.at, allowed);
+        let in_time = wall < later(until, policy.dispatch.settle);
         let waiting = if in_time { MachineState::Commanded } else { MachineState::Unknown };
         if chosen.means == Means::Starve {
-            let hashing = self.last_share(machine, wall).is_some_and(|share| {
-                share > later(chosen.at, allowed) && later(share, QUIET) > wall
-            });
+            let hashing = self.hashes_after(machine, until, wall);
             return if hashing { MachineState::Disobedient } else { MachineState::Starved };
         }
         let Some(device) = self.device(machine) else { return waiting };
@@ -743,6 +747,28 @@ impl Inventory {
         })
     }
 
+    /// Those of them that sleep, or of which the agent says who put them to sleep.
+    pub fn sleepers(&self) -> impl Iterator<Item = (&MachineId, &MachineReport)> {
+        let devices = self.endpoints.values().filter_map(|endpoint| match &endpoint.view {
+            View::Agent(devices) => Some(devices),
+            View::Proxy(_) => None,
+        });
+        devices.flat_map(Devices::sleepers)
+    }
+
+    /// What each agent that reaches `machine` reports of it, and whether the report is recent.
+    pub fn reports_of<'a>(
+        &'a self,
+        policy: &'a Policy,
+        machine: &'a MachineId,
+        now: Instant,
+    ) -> impl Iterator<Item = (&'a MachineReport, bool)> {
+        self.endpoints.values().filter_map(move |endpoint| {
+            let device = endpoint.device(machine)?;
+            Some((device.report, endpoint.is_live(policy.failsafe.report_stale_after, now)))
+        })
+    }
+
     /// What the device of `machine` reports, if an agent reaches it.
     #[must_use]
     pub fn reported(&self, machine: &MachineId) -> Option<&MachineReport> {
@@ -754,20 +780,14 @@ impl Inventory {
     /// itself. Sessions without work are left out: they may wait for a pool.
     #[must_use]
     pub fn strays(&self, held: &Selection, at: Timestamp) -> Vec<MachineId> {
-        let mut strays: BTreeSet<&MachineId> = BTreeSet::new();
-        for endpoint in self.endpoints.values() {
-            if let View::Agent(devices) = &endpoint.view {
-                let is_put = |device: &MachineReport| match device.asleep_by {
-                    Some(by) => by == AsleepBy::Us,
-                    None => device.slept_at.is_some(),
-                };
-                let asleep = devices
-                    .entries()
-                    .iter()
-                    .filter(|(_, device)| device.state == DeviceState::Asleep && is_put(device));
-                strays.extend(asleep.map(|(id, _)| id));
-            }
-        }
+        let is_put = |device: &MachineReport| match device.asleep_by {
+            Some(by) => by == AsleepBy::Us,
+            None => device.slept_at.is_some(),
+        };
+        let asleep = self
+            .sleepers()
+            .filter(|(_, device)| device.state == DeviceState::Asleep && is_put(device));
+        let mut strays: BTreeSet<&MachineId> = asleep.map(|(id, _)| id).collect();
         strays.retain(|id| held.current(id, at).is_none());
         strays.into_iter().cloned().collect()
     }

@@ -97,32 +97,39 @@ impl Guards {
 }
 
 impl Core {
-    /// Makes a new guard table if something in it has changed.
-    pub(super) fn make_guard_table(&mut self, now: Instant, outputs: &mut Outputs) {
-        let is_due = |at: Instant| now.saturating_duration_since(at) >= TABLE_EVERY;
+    /// Makes a new guard table if something in it has changed. If this look `has_done_much`, the next
+    /// one does, unless the table has waited for long. Returns whether one was made.
+    pub(super) fn make_guard_table(
+        &mut self,
+        now: Instant,
+        has_done_much: bool,
+        outputs: &mut Outputs,
+    ) -> bool {
+        let every = if has_done_much { 2 * TABLE_EVERY } else { TABLE_EVERY };
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= every;
         self.guards.is_stale |= self.guards.next_limit.is_some_and(|at| at <= self.schedule);
         if !self.guards.is_stale || !self.guards.made_at.is_none_or(is_due) {
-            return;
+            return false;
         }
         // After a start, agents keep the table they have until their reports have come: one without
         // machines and owners would switch their guards off.
         if self.guards.table.is_none() && self.is_young(now) && !self.is_all_reported() {
-            return;
+            return false;
         }
         (self.guards.is_stale, self.guards.made_at) = (false, Some(now));
         let former = self.guards.table.clone();
         let version = former.as_ref().map_or(0, |table| table.version.generation) + 1;
-        let table = self.guard_table(Generation { epoch: self.number.epoch, generation: version });
+        let version = Generation { epoch: self.number.epoch, generation: version };
+        let mut table = self.guard_table(former.as_ref().map_or(version, |table| table.version));
         let next = table.feeds.iter().filter_map(|feed| Some(feed.changes.first()?.from));
         self.guards.next_limit = next.min();
-        let is_same = former.as_ref().is_some_and(|former| {
-            GuardTable { version: former.version, ..table.clone() } == **former
-        });
-        if !is_same {
+        if former.is_none_or(|former| table != *former) {
+            table.version = version;
             let table = Arc::new(table);
             self.guards.table = Some(table.clone());
             outputs.guard = Some(table);
         }
+        true
     }
 
     fn guard_table(&self, version: Generation) -> GuardTable {

@@ -220,7 +220,7 @@ impl Core {
             idle.entry(by).or_default().add(1, self.draw_of(id));
         };
         let is_idle = |id: &MachineId| !self.states.contains_key(id) && !self.is_returning(id);
-        for (id, device, _) in self.inventory.devices(&self.policy, now) {
+        for (id, device) in self.inventory.sleepers() {
             if device.state == DeviceState::Asleep
                 && is_idle(id)
                 && let Some(by) = self.idle_by(id, Some(device), false, false)

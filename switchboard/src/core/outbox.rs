@@ -25,6 +25,8 @@ pub(super) struct Waiting {
 pub(super) struct Outbox {
     waiting: VecDeque<Waiting>,
     in_flight: Vec<Waiting>,
+    /// The entries that are durable and whose commands are not answered yet.
+    durable: Vec<Waiting>,
     failed: Option<WriteError>,
     retry_at: Option<Instant>,
 }
@@ -100,14 +102,14 @@ impl Outbox {
 }
 
 impl Core {
-    /// Handles the result of the last write. Returns the entries that are durable now, which
-    /// [`Core::answer_durable`] answers when a plan has been made with them.
+    /// Handles the result of the last write. [`Core::answer_durable`] answers the commands whose entries
+    /// are durable now when a plan has been made with them.
     pub(super) fn written(
         &mut self,
         result: Result<Head, WriteError>,
         now: Instant,
         outputs: &mut Outputs,
-    ) -> Vec<Waiting> {
+    ) {
         let batch = std::mem::take(&mut self.outbox.in_flight);
         match result {
             Ok(head) => {
@@ -129,7 +131,7 @@ impl Core {
                 if leases_changed {
                     self.take_up_leases();
                 }
-                batch
+                self.outbox.durable.extend(batch);
             }
             Err(error) => {
                 self.tally.ledger_failures += 1;
@@ -145,22 +147,16 @@ impl Core {
                     }
                 }
                 self.outbox.failed = Some(error);
-                Vec::new()
             }
         }
     }
 
     /// Answers the commands whose entries are durable.
-    pub(super) fn answer_durable(
-        &mut self,
-        written: &[Waiting],
-        now: Instant,
-        outputs: &mut Outputs,
-    ) {
-        for Waiting { entry, reply } in written {
+    pub(super) fn answer_durable(&mut self, now: Instant, outputs: &mut Outputs) {
+        for Waiting { entry, reply } in std::mem::take(&mut self.outbox.durable) {
             if let Some(reply) = reply {
-                let answer = self.durable(*reply, entry, now);
-                outputs.answers.push((*reply, answer));
+                let answer = self.durable(reply, &entry, now);
+                outputs.answers.push((reply, answer));
             }
         }
     }

@@ -72,7 +72,8 @@ impl Told {
 
 impl Core {
     /// Computes the shortages of leases and feeds under the plan just made.
-    pub(super) fn find_shortages(&mut self, wall: Timestamp) {
+    pub(super) fn find_shortages(&mut self) {
+        let Some(wall) = self.plan.as_ref().map(|plan| plan.made_at) else { return };
         let fleet = self.fleet_for_shortages();
         let supply = Supply::new(&self.policy.facility, &fleet, &self.selection);
         let mut leases = supply.shortages(&self.leases, wall);

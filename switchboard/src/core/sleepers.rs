@@ -183,10 +183,18 @@ impl SleepersView {
 }
 
 impl Core {
-    /// Looks through the devices, now and then: who put them to sleep, and which are awake.
-    pub(super) fn see_sleepers(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+    /// Looks now and then through the machines that sleep or slept: who put them to sleep, and which are
+    /// awake. If this look `has_done_much`, the next one does, unless that has waited for long.
+    pub(super) fn see_sleepers(
+        &mut self,
+        wall: Timestamp,
+        now: Instant,
+        has_done_much: bool,
+        outputs: &mut Outputs,
+    ) {
         let since = |at: Instant| now.saturating_duration_since(at);
-        if self.sleepers.scanned.is_some_and(|at| since(at) < SCAN_EVERY) {
+        let every = if has_done_much { 2 * SCAN_EVERY } else { SCAN_EVERY };
+        if self.sleepers.scanned.is_some_and(|at| since(at) < every) {
             return;
         }
         let mut sleepers = std::mem::take(&mut self.sleepers);
@@ -194,18 +202,21 @@ impl Core {
         let mut not_by_us = SleepersView::default();
         let mut long_since = 0;
         let mut needed = BTreeSet::new();
-        for (id, device, is_live) in self.inventory.devices(&self.policy, now) {
+        let asleep = self.inventory.sleepers().map(|(id, _)| id);
+        let ids: BTreeSet<MachineId> = asleep.chain(sleepers.known.keys()).cloned().collect();
+        for id in &ids {
             let is_wanted = self.states.contains_key(id);
-            let is_needed = sleepers.see(id, device, is_live && !is_wanted, wall);
-            if is_needed {
-                needed.insert(id.clone());
-            }
-            if let Some(Sleeper { by: AsleepBy::Other, since }) = sleepers.known.get(id)
-                && device.state == DeviceState::Asleep
-                && !is_wanted
-            {
-                long_since += u32::from(later(*since, TOLD_AFTER) <= wall);
-                not_by_us.add(id, *since);
+            for (device, is_live) in self.inventory.reports_of(&self.policy, id, now) {
+                if sleepers.see(id, device, is_live && !is_wanted, wall) {
+                    needed.insert(id.clone());
+                }
+                if let Some(Sleeper { by: AsleepBy::Other, since }) = sleepers.known.get(id)
+                    && device.state == DeviceState::Asleep
+                    && !is_wanted
+                {
+                    long_since += u32::from(later(*since, TOLD_AFTER) <= wall);
+                    not_by_us.add(id, *since);
+                }
             }
         }
         let out_of_reach = self.unreached(&mut sleepers, &mut needed, wall, now);

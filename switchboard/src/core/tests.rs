@@ -422,6 +422,28 @@ fn a_commitment_that_is_being_written_counts_already() {
 }
 
 #[test]
+fn what_is_written_the_plan_with_it_and_what_follows_are_inputs_of_their_own() {
+    let mut world = obedient();
+    let body = json!({
+        "id": "l", "tenant": "t", "it_kw": 20.0, "feed": "a", "ready_before": "60s",
+        "start": at(1000).to_string(), "end": at(2000).to_string(),
+    });
+    let request = serde_json::from_value(body).unwrap();
+    let (wall, now) = (at(world.secs), world.now());
+    let command = Box::new(Command::Commit(request, None));
+    let outputs = world.core.handle(Input::Command(900, command), wall, now);
+    world.ledger.extend(outputs.append.expect("it is to be written"));
+    world.head = world.head.next("", "", "");
+    let written = world.core.handle(Input::Written(Ok(world.head)), wall, now);
+    assert!(written.timeline.is_none() && written.answers.is_empty() && written.again);
+    let planned = world.core.handle(Input::Tick, wall, now);
+    assert!(planned.timeline.is_some() && planned.answers.is_empty() && planned.again);
+    let answered = world.core.handle(Input::Tick, wall, now);
+    assert!(matches!(&answered.answers[..], [(900, Answer::Committed(_))]), "{answered:?}");
+    assert!(answered.timeline.is_none() && !answered.again);
+}
+
+#[test]
 fn the_same_key_is_answered_again_and_another_request_refused() {
     let mut world = obedient();
     let request = |kw: f64| -> LeaseRequest {

@@ -1,7 +1,7 @@
 //! One proxy or agent, as the switchboard knows it: by its link, which says who it is, and by its
 //! reports, from which its view is rebuilt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use directive::{
@@ -53,6 +53,9 @@ pub(super) struct Devices {
     replica: Replica<MachineReport>,
     /// For each machine whose device says that it sleeps, the first reading of the present sleep.
     asleep_since: BTreeMap<MachineId, Timestamp>,
+    /// The machines whose devices say that they sleep, or of which the agent says who put them to
+    /// sleep.
+    sleepers: BTreeSet<MachineId>,
     meters: BTreeMap<MeterId, Measured>,
     /// The newest report of the agent's guard.
     guard: Option<GuardReport>,
@@ -305,14 +308,28 @@ impl Devices {
         self.replica.entries()
     }
 
+    /// The machines whose devices say that they sleep, or of which the agent says who put them to
+    /// sleep, with their reports.
+    pub(super) fn sleepers(&self) -> impl Iterator<Item = (&MachineId, &MachineReport)> {
+        self.sleepers.iter().filter_map(|machine| Some((machine, self.entries().get(machine)?)))
+    }
+
     fn take(&mut self, delta: Delta<MachineReport>) -> Reported {
         let (mut new, mut changed) = (Vec::new(), Vec::new());
-        let asleep_since = &mut self.asleep_since;
+        let (asleep_since, sleepers) = (&mut self.asleep_since, &mut self.sleepers);
         let taken = self.replica.take(delta, ENTRIES, |before, after| {
             let matters =
                 |device: &MachineReport| (device.state == DeviceState::Unknown, device.failures);
             if before.map(matters) != after.map(matters) {
                 changed.extend(after.or(before).map(|device| device.machine.clone()));
+            }
+            let sleeps = |device: &&MachineReport| {
+                device.state == DeviceState::Asleep || device.asleep_by.is_some()
+            };
+            match (before.filter(sleeps), after.filter(sleeps)) {
+                (None, Some(after)) => drop(sleepers.insert(after.machine.clone())),
+                (Some(before), None) => drop(sleepers.remove(&before.machine)),
+                _ => {}
             }
             let Some(after) = after else {
                 before.and_then(|before| asleep_since.remove(&before.machine));

@@ -496,6 +496,25 @@ fn sessions_that_no_group_claims_are_counted_and_three_are_named() {
 }
 
 #[test]
+fn a_large_group_is_counted_over_several_looks_and_shown_when_it_is_complete() {
+    let mut seen = Seen::new();
+    let sessions: Vec<_> = (0..1_200).map(|n| session(&format!("old.{n:04}"))).collect();
+    seen.proxy("p", 0, &sessions);
+    let (held, states, origin) = (Selection::default(), BTreeMap::new(), seen.origin);
+    let fleet = seen.inventory.new_fleet(&seen.policy, &held, &states, at(0), origin);
+    let fleet = fleet.unwrap().clone();
+    let mut census = Census::default();
+    let look = |_| {
+        let of = (&held, |_: &MachineId| false);
+        seen.inventory.take_census(&mut census, &seen.policy, &fleet, of, at(0), origin);
+        census.groups.iter().map(|counts| (counts.seen, counts.hashing)).max()
+    };
+    let shown: Vec<_> = (0..6).map(look).collect();
+    let (nothing, all) = (Some((0, 0)), Some((1_200, 1_200)));
+    assert_eq!(shown, [nothing, nothing, all, all, all, all]);
+}
+
+#[test]
 fn a_machine_without_work_that_nothing_has_off_is_counted_as_parked() {
     let mut seen = Seen::new();
     let parked = |name: &str| SessionReport { serving: Serving::Parked, ..session(name) };

@@ -180,7 +180,10 @@ fn a_lease_whose_change_is_being_written_waits_for_it() {
     assert_eq!(world.phase("l"), Phase::Active);
     world.ledger.extend(entries);
     world.head = world.head.next("", "", "");
-    let outputs = world.core.handle(Input::Written(Ok(world.head)), at(1501), later);
+    let mut outputs = world.core.handle(Input::Written(Ok(world.head)), at(1501), later);
+    while outputs.answers.is_empty() && outputs.again {
+        outputs = world.core.handle(Input::Tick, at(1501), later);
+    }
     assert!(matches!(&outputs.answers[..], [(900, Answer::Amended(_))]), "{outputs:?}");
     assert_eq!(world.phase("l"), Phase::Active);
     assert_eq!(world.core.state.leases["l"].lease.end, at(2000));

@@ -2,6 +2,7 @@
 
 use directive::{GuardHold, GuardReport, GuardState, GuardedFeed};
 
+use super::world::Machine;
 use super::*;
 
 fn asleep(world: &World) -> usize {
@@ -276,4 +277,23 @@ fn agents_get_a_table_to_guard_by_and_a_new_one_when_it_changes() {
     world.run_to(102);
     let next = world.guard.clone().expect("there is one");
     assert!(next.version > table.version && next.feeds[1].usable == Watts(45_000));
+}
+
+#[test]
+fn a_site_where_machines_join_all_the_time_gets_its_guard_tables() {
+    let policy = policy_with(|parts| {
+        for feed in &mut parts.feeds {
+            feed.limit = Watts(500_000).into();
+        }
+    });
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.run_to(20);
+    for second in 0..30 {
+        let (id, driver) = (format!("old.{}", 500 + second), world.machines[0].driver.clone());
+        world.machines.push(Machine::new(&id, "a", driver, Manner::Obeys));
+        world.step();
+    }
+    let table = world.guard.clone().expect("there is one");
+    let known: usize = table.cohorts.iter().map(|cohort| cohort.machines.len()).sum();
+    assert!(known >= 22 + 19, "each is known within ten seconds or so: {known}");
 }

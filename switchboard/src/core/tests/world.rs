@@ -52,6 +52,34 @@ pub(super) struct Machine {
     pub(super) woken: i64,
 }
 
+impl Machine {
+    /// A machine that runs. Without a driver, no device reaches it.
+    pub(super) fn new(
+        id: &str,
+        feed: &'static str,
+        driver: Option<String>,
+        manner: Manner,
+    ) -> Self {
+        Self {
+            manner,
+            id: id.into(),
+            feed,
+            device: driver.is_some(),
+            driver,
+            read_at: None,
+            out_until: 0,
+            unanswered: 0,
+            told: None,
+            slept: None,
+            slept_says: None,
+            draws: true,
+            asleep_says: false,
+            last_share: None,
+            woken: 0,
+        }
+    }
+}
+
 pub(super) const AGENT: &str = "agent";
 pub(super) const PROXY: &str = "proxy";
 
@@ -152,23 +180,8 @@ impl World {
         for group in policy.facility.groups() {
             for i in 0..group.machines {
                 let id = format!("{}.{i:03}", group.id);
-                machines.push(Machine {
-                    manner: manner(&id),
-                    id: id.into(),
-                    feed: feed(group.feed.as_str()),
-                    device: group.driver.is_some(),
-                    driver: group.driver.clone(),
-                    read_at: None,
-                    out_until: 0,
-                    unanswered: 0,
-                    told: None,
-                    slept: None,
-                    slept_says: None,
-                    draws: true,
-                    asleep_says: false,
-                    last_share: None,
-                    woken: 0,
-                });
+                let (feed, driver) = (feed(group.feed.as_str()), group.driver.clone());
+                machines.push(Machine::new(&id, feed, driver, manner(&id)));
             }
         }
         let opened = Entry { at: at(0), event: Event::Opened { epoch: 1 } };
