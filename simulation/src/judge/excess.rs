@@ -24,6 +24,14 @@ pub(super) struct Excess {
     pub(super) outage: Watts,
 }
 
+/// Whether the device has lost a sleep command by `at`, since the last command that it took.
+fn lost_sleep(machine: &Machine<'_>, told: Option<Duration>, at: Duration) -> bool {
+    let mut lost = machine.lost.iter();
+    lost.any(|(lost, order)| {
+        *order == Order::Sleep && *lost <= at && told.is_none_or(|told| told < *lost)
+    })
+}
+
 impl Excess {
     /// The excess at a feed at `at`.
     pub(super) fn at(history: &History<'_>, feed: &FeedId, at: Duration) -> Self {
@@ -72,6 +80,9 @@ impl Excess {
                 _ if none_left => self.starved += frees,
                 _ if !wanted => {}
                 Some((_, Order::Sleep)) => self.device += frees,
+                command if lost_sleep(machine, command.map(|(told, _)| told), at) => {
+                    self.device += frees;
+                }
                 _ if !group.reachable => self.starved += frees,
                 _ if !hears => self.outage += frees,
                 _ => {}
