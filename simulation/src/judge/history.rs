@@ -434,6 +434,12 @@ impl<'a> Machine<'a> {
         if is_up { self.spec.awake.saturating_sub(nameplate) } else { Watts::ZERO }
     }
 
+    /// When it was told to sleep or to wake, whether it took that or lost it.
+    pub(super) fn told(&self) -> impl Iterator<Item = Duration> {
+        let taken = self.commands.iter().map(|(at, ..)| *at);
+        taken.chain(self.lost.iter().map(|(at, _)| *at))
+    }
+
     /// The last command that an agent gave it up to `at`.
     pub(super) fn last_command(&self, at: Duration) -> Option<(Duration, Order)> {
         let given = self.commands.iter().take_while(|(when, ..)| *when <= at);

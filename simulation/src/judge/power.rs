@@ -1,12 +1,13 @@
 //! Invariant 4: what is drawn at a feed stays within what may be planned there, and what takes it
 //! above is answered in the time that meters, commands and machines need.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use directive::{FeedId, Watts};
 
 use super::excess::Excess;
-use super::history::History;
+use super::history::{History, Machine};
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation};
 use crate::record::{Role, Series, Span, State};
@@ -93,8 +94,11 @@ fn explain(
     allowed: Duration,
 ) -> (Cause, Watts, Duration) {
     let changes = over.steps().iter().map(|(at, _)| *at).filter(|at| *at > span.from);
-    let times: Vec<Duration> =
-        std::iter::once(span.from).chain(changes.take_while(|at| *at < span.to)).collect();
+    let changes = changes.take_while(|at| *at < span.to);
+    // What explains an excess changes with commands too.
+    let below = history.machines.values().filter(|one| history.is_within(&one.spec.feed, feed));
+    let told = below.flat_map(Machine::told).filter(|at| span.from < *at && *at < span.to);
+    let times: BTreeSet<Duration> = std::iter::once(span.from).chain(changes).chain(told).collect();
     let mut unexplained = Series::default();
     let mut most = (Watts::ZERO, span.from);
     for at in times {
