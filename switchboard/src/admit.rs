@@ -8,7 +8,7 @@ use directive::{FeedId, LeaseId, Watts};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::facility::{Feed, FeedNumber, Group, Population};
+use crate::facility::{Feed, FeedNumber, Group, PerFeed, Population};
 use crate::lease::{Follows, Lease, earlier, later};
 use crate::policy::Policy;
 use crate::reservation::{Reservation, reservations};
@@ -31,9 +31,10 @@ pub struct Line {
     pub house: Watts,
     /// The power of other leases at the feed and below it.
     pub committed: Watts,
-    /// The power that the sheddable machines still draw asleep.
+    /// The power that the sheddable machines still draw asleep, or without work if they are starved.
     pub residual: Watts,
-    /// The full power of machines that cannot be shed for a lease of this class.
+    /// The full power of machines that cannot be shed for a lease of this class, and the most that
+    /// machines draw which wait for room, where no meter shows it.
     pub unsheddable: Watts,
     /// The power counted for sessions that no group claims.
     pub unassigned: Watts,
@@ -304,7 +305,7 @@ fn shed_in_time(
     // Where others begin when the lease was to end, they were to have its power.
     let any = lines(policy, population, both, (longer, window), Tier::Any);
     let feeds = policy.facility.feeds();
-    let full = policy.facility.machines_load(population, |group| group.watts);
+    let full = full_load(policy, population);
     let reserved = reservations(before);
     let last = earlier(lease.ends().min(window.0), Duration::from_nanos(1));
     for (line, &node) in any.iter().zip(feeds.path_of(&lease.feed)) {
@@ -486,10 +487,12 @@ fn lines(
     let house = facility.house_load();
     let unassigned = facility.unassigned_load(population);
     let none = |keep: bool, watts: Watts| if keep { watts } else { Watts::ZERO };
-    let residual =
-        facility.machines_load(population, |group| none(tier.sheds(group), group.residual));
+    let residual = facility
+        .machines_load(population, |group| none(tier.sheds(group), group.watts - group.freed()));
     let unsheddable =
         facility.machines_load(population, |group| none(!tier.sheds(group), group.watts));
+    let waiting = facility.waiting_load(population, Group::idle_at_most);
+    let unsheddable = PerFeed::each(feeds, |feed| unsheddable[feed] + waiting[feed]);
     let path = feeds.path_of(&lease.feed).iter();
     path.map(|&node| {
         // What the meter does not show, sessions that no group claims do not draw.
@@ -584,7 +587,7 @@ fn lead(policy: &Policy, population: &Population, all: &[&Lease], most: Watts) -
     let Some((&lease, others)) = all.split_last() else { return Lead::default() };
     let facility = &policy.facility;
     let feeds = facility.feeds();
-    let full = facility.machines_load(population, |group| group.watts);
+    let full = full_load(policy, population);
     let mut shed = Watts::ZERO;
     let mut widest = None;
     let window = (lease.reserved_from(), lease.ends());
@@ -601,6 +604,15 @@ fn lead(policy: &Policy, population: &Population, all: &[&Lease], most: Watts) -
         return Lead::new(policy, &lease.feed, Watts::ZERO, Duration::ZERO, Duration::ZERO);
     };
     lead_to_shed(policy, population, lease, widest, shed)
+}
+
+/// What machines draw at each feed if all of them hash that have work, and the most that others draw that
+/// wait for room.
+fn full_load(policy: &Policy, population: &Population) -> PerFeed<Watts> {
+    let facility = &policy.facility;
+    let full = facility.machines_load(population, |group| group.watts);
+    let waiting = facility.waiting_load(population, Group::idle_at_most);
+    PerFeed::each(facility.feeds(), |feed| full[feed] + waiting[feed])
 }
 
 /// The time that shedding `shed` below `feed` for `lease` takes at most.

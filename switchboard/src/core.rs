@@ -499,7 +499,16 @@ impl Core {
             fleet.population.starving.clone_from(&population.starving);
             fleet.population.commands.clone_from(&population.commands);
             self.replan |= is_new || fleet != self.fleet;
-            self.fleet = fleet;
+            let before = std::mem::replace(&mut self.fleet, fleet).population;
+            let joined = self.inventory.take_joined();
+            if !joined.is_empty() {
+                self.count_joined(&before, &joined);
+            }
+        }
+        // Who waits causes no plan, but admission and the room for newcomers go by them.
+        let newcomers = &self.inventory.last_fleet().population.newcomers;
+        if self.fleet.population.newcomers != *newcomers {
+            self.fleet.population.newcomers.clone_from(newcomers);
         }
         self.time_commands();
         self.take_holds(self.schedule, now);

@@ -230,7 +230,40 @@ impl Facility {
     pub fn load_by_figures(&self, population: &Population) -> PerFeed<Watts> {
         let unassigned = self.unassigned_load(population);
         let full = self.machines_load(population, |group| group.watts);
-        PerFeed::each(&self.feeds, |feed| self.house[feed] + unassigned[feed] + full[feed])
+        // Sessions alone must put no machine to sleep: what nobody has measured does not count here.
+        let waiting = self.waiting_load(population, Group::idle_at_least);
+        PerFeed::each(&self.feeds, |feed| {
+            self.house[feed] + unassigned[feed] + full[feed] + waiting[feed]
+        })
+    }
+
+    /// Whether what machines of the group `number` draw while they wait for room counts as load.
+    #[must_use]
+    pub fn counts_waiting(&self, number: usize) -> bool {
+        let group = self.groups.get(number).zip(self.group_feeds.get(number));
+        group.is_some_and(|(group, feed)| {
+            group.idle_at_least() > Watts::ZERO && self.feeds[*feed].meter.is_none()
+        })
+    }
+
+    /// What machines that wait for room draw by `of`, as far as no meter shows it: at the feed of their
+    /// group and at those above it, below the first that has a meter. What that meter shows corrects the
+    /// feeds from there on.
+    #[must_use]
+    pub fn waiting_load(
+        &self,
+        population: &Population,
+        of: impl Fn(&Group) -> Watts,
+    ) -> PerFeed<Watts> {
+        let mut sums = PerFeed::all(&self.feeds, Watts::ZERO);
+        for (group, feed) in self.groups.iter().zip(&self.group_feeds) {
+            let watts = times(of(group), population.waiting_beyond(group));
+            let path = self.feeds.path(*feed).iter();
+            for &feed in path.take_while(|feed| self.feeds[**feed].meter.is_none()) {
+                sums[feed] += watts;
+            }
+        }
+        sums
     }
 
     /// Sums `of(group)` over the machines that must be counted in the groups at each feed and below
@@ -296,6 +329,42 @@ mod tests {
         );
         let unassigned = facility.unassigned_load(&seen);
         assert_eq!((unassigned[root], unassigned[a]), (Watts(7000), Watts::ZERO));
+    }
+
+    #[test]
+    fn what_machines_draw_that_wait_counts_up_to_the_first_meter() {
+        let facility = fixture::policy_with(|parts| {
+            parts.feeds[1].meter = None;
+            parts.groups[1].poolless = Some(Watts(1800));
+        })
+        .facility;
+        let [root, a, b] =
+            ["root", "a", "b"].map(|name| facility.feeds().number(&name.into()).unwrap());
+        let mut seen = Population::default();
+        // Eight of the ten that are declared have work. Two of those that wait are counted already.
+        seen.groups.extend([("old".into(), 8), ("new".into(), 4)]);
+        seen.newcomers.extend([("old".into(), 5), ("new".into(), 6), ("far".into(), 20)]);
+        let known = facility.waiting_load(&seen, Group::idle_at_least);
+        assert_eq!((known[a], known[b], known[root]), (Watts(3 * 1800), Watts::ZERO, Watts::ZERO));
+        // Nobody has measured the six of `new`.
+        let most = facility.waiting_load(&seen, Group::idle_at_most);
+        assert_eq!((most[a], most[root]), (Watts(3 * 1800 + 6 * 3000), Watts::ZERO));
+        let none = Population { newcomers: [].into(), ..seen.clone() };
+        let load = |seen: &Population| facility.fixed_load(seen);
+        assert_eq!(load(&seen)[a], load(&none)[a] + Watts(3 * 1800));
+        assert_eq!(load(&seen)[root], load(&none)[root]);
+    }
+
+    #[test]
+    fn starving_frees_what_a_machine_does_not_draw_without_work() {
+        let facility = fixture::policy_with(|parts| {
+            parts.groups.iter_mut().for_each(|group| group.poolless = Some(Watts(1800)));
+        })
+        .facility;
+        let freed = |name: &str| facility.group(&name.into()).unwrap().freed();
+        assert_eq!((freed("old"), freed("dumb")), (Watts(2970), Watts(1200)));
+        let unmeasured = fixture::policy().facility;
+        assert_eq!(unmeasured.group(&"dumb".into()).unwrap().freed(), Watts(2970));
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(crate) fn group(
         watts: Watts(3000),
         joules_per_terahash,
         residual: Watts(30),
+        poolless: None,
         driver: firm.then(|| "simulated".into()),
         shed_p95: firm.then_some(Duration::from_secs(20)),
         restore_p95: Duration::from_secs(60),

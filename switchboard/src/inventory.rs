@@ -366,8 +366,8 @@ impl Inventory {
     /// As what `machine` counts that has a live session or a device.
     fn counts_as(&self, policy: &Policy, machine: &MachineId) -> Counted {
         match self.group(policy, machine) {
-            Some(_) if self.is_newcomer(machine) && self.device(machine).is_none() => {
-                Counted::Newcomer
+            Some(group) if self.is_newcomer(machine) && self.device(machine).is_none() => {
+                Counted::Newcomer(group)
             }
             Some(group) => Counted::Group(group),
             None if policy.serves_unassigned()

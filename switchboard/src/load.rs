@@ -117,6 +117,18 @@ impl Corrections {
         self.feeds[feed].last
     }
 
+    /// The figures count `watts` from now on that the meter of `feed` has shown beyond them so far.
+    pub(crate) fn count_in_figures(&mut self, feed: FeedNumber, watts: Watts) {
+        let correction = &mut self.feeds[feed];
+        let Some(last) = correction.last else { return };
+        correction.other = None;
+        correction.planned = correction.planned - watts;
+        correction.last = Some(last - watts);
+        for (_, value) in &mut correction.recent {
+            *value = *value - watts;
+        }
+    }
+
     /// Takes what the meters show at `now`; `shown` gives `None` for a feed without a fresh
     /// measurement, whose correction then stays.
     ///

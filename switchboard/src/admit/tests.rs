@@ -326,3 +326,30 @@ fn admission_agrees_with_a_look_at_every_instant() {
     }
     assert!(taken > 500 && refused > 500, "{taken} taken, {refused} refused");
 }
+
+#[test]
+fn what_machines_draw_without_work_is_not_available() {
+    let mut seen = Population::default();
+    seen.groups.insert("far".into(), 8);
+    seen.newcomers.insert("far".into(), 3);
+    let ask = |poolless: Option<Watts>, is_metered: bool| {
+        let policy = policy_with(|parts| {
+            if !is_metered {
+                parts.feeds[2].meter = None;
+            }
+            parts.groups[2].poolless = poolless;
+            parts.groups[3].poolless = poolless;
+        });
+        let asked = Lease { accept_unverified: true, ..lease("l", "b", 1_000, 9000, 9999) };
+        let admission = admit(&policy, &seen, &[], asked, at(0)).expect("it fits");
+        let line = admission.arithmetic.into_iter().find(|line| line.feed.as_str() == "b");
+        let Line { residual, unsheddable, available, .. } = line.expect("its own feed");
+        assert_eq!(available, Watts(50_000) - residual - unsheddable);
+        (residual, unsheddable)
+    };
+    // Eight sleep, and five are starved. At a feed with a meter, three more that wait are in the meter.
+    assert_eq!(ask(Some(Watts(1800)), true), (Watts(8 * 30 + 5 * 1800), Watts::ZERO));
+    assert_eq!(ask(Some(Watts(1800)), false), (Watts(8 * 30 + 5 * 1800), Watts(3 * 1800)));
+    // As long as nobody has measured it, they may draw everything.
+    assert_eq!(ask(None, false), (Watts(13 * 30), Watts(3 * 3000)));
+}

@@ -7,7 +7,7 @@ use directive::{LeaseId, MachineId, Means, Watts};
 use jiff::Timestamp;
 
 use super::Core;
-use crate::facility::{CommandTime, FeedNumber, PerFeed, Population};
+use crate::facility::{CommandTime, FeedNumber, PerFeed, Population, times};
 use crate::inventory::MachineState;
 use crate::lease::{Lease, later};
 use crate::load::{Corrections, Shown};
@@ -92,6 +92,25 @@ impl Core {
         }
     }
 
+    /// The newcomers of these groups have got a place: the figures of `before` did not have them. What they
+    /// drew without work is in the corrections, and must not count twice until meters have shown that.
+    pub(super) fn count_joined(&mut self, before: &Population, joined: &[usize]) {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
+        for (number, group) in facility.groups().iter().enumerate() {
+            let count = joined.iter().filter(|joined| **joined == number).count();
+            // Those that the group declares are in the figures all the time.
+            let more = self.fleet.population.machines(group).saturating_sub(before.machines(group));
+            let count = more.min(u32::try_from(count).unwrap_or(u32::MAX));
+            let watts = times(group.idle_at_least(), count);
+            for &feed in feeds.path(facility.group_feed(number)) {
+                if watts > Watts::ZERO && feeds[feed].meter.is_some() {
+                    self.corrections.count_in_figures(feed, watts);
+                }
+            }
+        }
+    }
+
     /// What tenants may still draw at each feed whose leases have just ended.
     fn ending(&self) -> PerFeed<Watts> {
         let feeds = self.policy.facility.feeds();
@@ -158,8 +177,8 @@ impl Core {
         let feeds = policy.facility.feeds();
         // They are kept off, and what they draw nevertheless is in the meters.
         for group in claimed.iter().filter_map(|(_, group)| *group) {
-            let residual = policy.facility.groups()[group].residual;
-            feeds.add(&mut after, policy.facility.group_feed(group), residual);
+            let of = &policy.facility.groups()[group];
+            feeds.add(&mut after, policy.facility.group_feed(group), of.watts - of.freed());
         }
         let now = self.at.map(|(_, now)| now);
         let Some(now) = now else { return Corrections::new(feeds) };
@@ -237,7 +256,7 @@ impl Core {
                 _ => None,
             };
             let is_starved = chosen.means == Means::Starve;
-            let less = if is_starved { group.watts } else { group.freed() };
+            let less = if is_starved { group.watts - group.idle_at_least() } else { group.freed() };
             let is_doubted = is_starved || *state == MachineState::Disobedient;
             let hashes = is_doubted && self.inventory.hashes_on(machine, chosen.at, self.schedule);
             for &feed in feeds.path(facility.group_feed(number)) {

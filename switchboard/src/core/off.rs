@@ -62,7 +62,7 @@ impl Core {
             let Some(chosen) = current else { continue };
             let group = facility.group_number(&chosen.group).map(|one| &facility.groups()[one]);
             let watts = group.map_or(Watts::ZERO, |group| match chosen.means {
-                Means::Starve => group.watts,
+                Means::Starve => group.watts - group.idle_at_least(),
                 Means::Device => group.freed(),
             });
             counts.entry(self.off_by(chosen)).or_default().add(1, watts);
@@ -85,7 +85,8 @@ impl Core {
             counts.entry(*by).or_default().add(idle.count, idle.off);
         }
         for (number, parked) in self.census.parked.iter().enumerate().filter(|(_, n)| **n > 0) {
-            let watts = facility.groups().get(number).map_or(Watts::ZERO, |group| group.watts);
+            let group = facility.groups().get(number);
+            let watts = group.map_or(Watts::ZERO, |group| group.watts - group.idle_at_least());
             counts.entry(OffBy::Parked).or_default().add(*parked, times(watts, *parked));
         }
         let waiting = self.inventory.last_fleet().population.waiting;
@@ -143,11 +144,18 @@ impl Core {
         }
     }
 
-    /// What `machine` draws more when it mines than when it sleeps, by the figures of the policy.
+    /// What `machine` draws more when it mines than now, by the figures of the policy: asleep, or without
+    /// work if it is a newcomer and that is known.
     pub(super) fn draw_of(&self, machine: &MachineId) -> Watts {
         let facility = &self.policy.facility;
-        let group = self.inventory.group(&self.policy, machine);
-        group.map_or(facility.unassigned(), |group| facility.groups()[group].freed())
+        let Some(group) = self.inventory.group(&self.policy, machine) else {
+            return facility.unassigned();
+        };
+        let group = &facility.groups()[group];
+        match group.poolless.filter(|_| self.inventory.is_newcomer(machine)) {
+            Some(poolless) => group.watts - poolless,
+            None => group.freed(),
+        }
     }
 
     fn feed_of(&self, machine: &MachineId) -> Option<FeedId> {

@@ -192,7 +192,8 @@ impl Core {
             Some(number) => {
                 let group = &facility.groups()[number];
                 let is_starved = group.driver.is_none();
-                let watts = if is_starved { group.watts } else { group.freed() };
+                let watts =
+                    if is_starved { group.watts - group.idle_at_least() } else { group.freed() };
                 (facility.group_feed(number), watts, group.restore_p95, is_starved)
             }
             None => (facility.unassigned_feed(), facility.unassigned(), UNKNOWN_RESTORE, false),
@@ -321,6 +322,7 @@ impl Core {
         let mut room = self.room(wall, now);
         let mut ramp = self.ramp_left(now);
         let begun = self.newcomers_that_begin();
+        let unshown = self.unshown();
         let mut machines = std::mem::take(&mut self.raises.machines);
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
@@ -356,7 +358,7 @@ impl Core {
                 continue;
             }
             // What its meters showed when it got its turn says nothing of its next turn.
-            if raise.draws_already && !raise.is_booked(now) {
+            if raise.newcomer.is_some() && !raise.is_booked(now) {
                 (raise.watts, raise.draws_already) = (self.draw_of_newcomer(raise), false);
             }
             // It may have been told to wake already. Then its room is taken, and it is named as long as
@@ -372,8 +374,14 @@ impl Core {
                 (true, false) | (false, true) => Watts::ZERO,
                 (false, false) => raise.watts,
             };
+            // What newcomers draw that came just now is not in the meters yet.
+            let own = self.unshown_of(raise);
+            let soon = |feed: FeedNumber| match raise.newcomer {
+                Some(_) if !is_booked => unshown[feed] - own,
+                _ => Watts::ZERO,
+            };
             let mut no_room = path.iter().find_map(|&feed| match &room[feed] {
-                Ok(room) if raise.draws_already || *room >= needs => None,
+                Ok(room) if raise.draws_already || *room >= needs + soon(feed) => None,
                 Ok(_) => Some(Withheld::NoRoom(feeds[feed].id.clone())),
                 Err(why) => Some(why.clone()),
             });
@@ -385,9 +393,14 @@ impl Core {
                 (raise.newcomer, &no_room, is_booked)
             {
                 let by_figures = by_figures.get_or_insert_with(|| self.room_by_figures(wall));
-                let drawn = drawn.get_or_insert_with(|| self.drawn_without_work(&begun, wall, now));
                 let is_planned = raise.is_counted || by_figures.declares(group);
-                if is_planned && drawn.takes(feeds, raise) {
+                let draws_all = match facility.groups()[group].poolless {
+                    Some(_) => raise.watts == Watts::ZERO,
+                    None => drawn
+                        .get_or_insert_with(|| self.drawn_without_work(&begun, wall, now))
+                        .takes(feeds, raise),
+                };
+                if is_planned && draws_all {
                     // Work adds nothing to what the meters show.
                     (raise.watts, raise.draws_already, no_room) = (Watts::ZERO, true, None);
                 }

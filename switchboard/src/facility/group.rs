@@ -19,6 +19,9 @@ pub struct Group {
     pub joules_per_terahash: f64,
     /// What one machine draws when it sleeps.
     pub residual: Watts,
+    /// What one machine draws when it is awake and has no work. `None` if nobody has measured it: then it
+    /// may draw anything up to its full power.
+    pub poolless: Option<Watts>,
     /// The agent's driver that puts the group's machines to sleep and wakes them. With `None` they
     /// can only be starved of work.
     pub driver: Option<String>,
@@ -40,10 +43,24 @@ impl Group {
         self.driver.is_some() && self.shed_p95.is_some()
     }
 
-    /// The power freed by shedding one machine.
+    /// The power freed by shedding one machine. A machine that is put to sleep draws `residual` then. One
+    /// that is starved of work draws `poolless`; until that is measured, `residual` is taken for it.
     #[must_use]
     pub fn freed(&self) -> Watts {
-        self.watts.saturating_sub(self.residual)
+        let starved = self.poolless.filter(|_| !self.backs_firm());
+        self.watts.saturating_sub(starved.unwrap_or(self.residual))
+    }
+
+    /// The least that one machine draws when it is awake and has no work.
+    #[must_use]
+    pub fn idle_at_least(&self) -> Watts {
+        self.poolless.unwrap_or(Watts::ZERO)
+    }
+
+    /// The most that one machine draws when it is awake and has no work.
+    #[must_use]
+    pub fn idle_at_most(&self) -> Watts {
+        self.poolless.unwrap_or(self.watts)
     }
 
     /// Whether a pattern of the group matches `machine`.

@@ -19,9 +19,9 @@ pub struct Population {
     pub unassigned: u32,
     /// Machines that no group claims and that get no work. They are no load.
     pub waiting: u32,
-    /// Machines that a group claims, that no device reaches, and that get no work until there is
-    /// room for them. They are no load.
-    pub newcomers: u32,
+    /// By group: machines that it claims, that no device reaches, and that get no work until there is
+    /// room for them. They are no load but for what they draw without work.
+    pub newcomers: BTreeMap<GroupId, u32>,
     /// By how much more the meters show at each feed than the figures of the policy say; less if
     /// negative. Empty if no meter was read.
     pub corrections: PerFeed<Watts>,
@@ -54,6 +54,15 @@ impl Population {
     #[must_use]
     pub fn machines(&self, group: &Group) -> u32 {
         self.groups.get(&group.id).copied().unwrap_or(0).max(group.machines)
+    }
+
+    /// How many machines of `group` wait for room beyond those that it declares. The others are counted
+    /// with their full power already.
+    #[must_use]
+    pub fn waiting_beyond(&self, group: &Group) -> u32 {
+        let counted = self.groups.get(&group.id).copied().unwrap_or(0);
+        let waiting = self.newcomers.get(&group.id).copied().unwrap_or(0);
+        waiting.saturating_sub(group.machines.saturating_sub(counted))
     }
 
     /// How long it takes until the last machine has its command, if so many machines of each driver

@@ -18,6 +18,8 @@ pub(super) struct Roster {
     fleet: Fleet,
     /// The machines that are counted in the population.
     counted: HashMap<MachineId, Counted>,
+    /// The group of each newcomer that got a place since [`Inventory::take_joined`] was called last.
+    joined: Vec<usize>,
     /// Machines whose reports have changed since the last look.
     changed: BTreeSet<MachineId>,
     /// The machines that were chosen at the last look.
@@ -37,7 +39,7 @@ pub(super) enum Counted {
     /// No group claims it, and it gets no work.
     Waiting,
     /// A group claims it, it has no device, and it gets no work until there is room for it.
-    Newcomer,
+    Newcomer(usize),
 }
 
 impl Roster {
@@ -109,6 +111,12 @@ impl Inventory {
         &self.roster.fleet
     }
 
+    /// The group of each newcomer that got a place among the machines that count as load, since this was
+    /// called last.
+    pub(crate) fn take_joined(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.roster.joined)
+    }
+
     fn bring_up_to_date(
         &self,
         roster: &mut Roster,
@@ -157,16 +165,25 @@ impl Inventory {
         if before == after {
             return false;
         }
+        if let (Some(Counted::Newcomer(from)), Some(Counted::Group(to))) = (before, after)
+            && from == to
+        {
+            roster.joined.push(to);
+        }
         if let Some(before) = before {
             roster.fleet.population.add(policy, before, -1);
         }
         if let Some(after) = after {
             roster.fleet.population.add(policy, after, 1);
         }
-        // Who waits is no load: whoever opens and closes sessions causes no plan.
-        let waits = |counted| matches!(counted, Counted::Waiting | Counted::Newcomer);
-        let is_load = |counted: Option<Counted>| counted.is_some_and(|counted| !waits(counted));
-        is_load(before) || is_load(after)
+        // Who waits is no load, unless it is known what that draws: whoever opens and closes sessions
+        // causes no plan.
+        let is_load = |counted: Counted| match counted {
+            Counted::Group(_) | Counted::Unassigned => true,
+            Counted::Waiting => false,
+            Counted::Newcomer(group) => policy.facility.counts_waiting(group),
+        };
+        before.is_some_and(is_load) || after.is_some_and(is_load)
     }
 
     fn counted(&self, policy: &Policy) -> HashMap<MachineId, Counted> {
@@ -240,8 +257,9 @@ impl Roster {
 impl Population {
     /// Counts `machines` more, or fewer, of a kind.
     pub(super) fn add(&mut self, policy: &Policy, counted: Counted, machines: i32) {
-        let group = match counted {
-            Counted::Group(group) => group,
+        let (counts, group) = match counted {
+            Counted::Group(group) => (&mut self.groups, group),
+            Counted::Newcomer(group) => (&mut self.newcomers, group),
             Counted::Unassigned => {
                 self.unassigned = self.unassigned.saturating_add_signed(machines);
                 return;
@@ -250,16 +268,12 @@ impl Population {
                 self.waiting = self.waiting.saturating_add_signed(machines);
                 return;
             }
-            Counted::Newcomer => {
-                self.newcomers = self.newcomers.saturating_add_signed(machines);
-                return;
-            }
         };
         let Some(group) = policy.facility.groups().get(group) else { return };
-        let count = self.groups.entry(group.id.clone()).or_insert(0);
+        let count = counts.entry(group.id.clone()).or_insert(0);
         *count = count.saturating_add_signed(machines);
         if *count == 0 {
-            self.groups.remove(&group.id);
+            counts.remove(&group.id);
         }
     }
 }

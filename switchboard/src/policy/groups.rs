@@ -86,6 +86,7 @@ impl Reader<'_> {
         self.claims.check(self.document, name, &section, patterns);
         let machines = section.required_integer("machines", 1..=MACHINES_MAX);
         let (watts, residual) = read_power(&section);
+        let poolless = read_poolless(&section, watts, residual);
         let joules_per_terahash = section.required_float("j_per_th", 0.1..=100_000.0);
         if let (Some(watts), Some(joules)) = (watts, joules_per_terahash) {
             warn_of_hashrate(&section, watts, joules);
@@ -109,6 +110,7 @@ impl Reader<'_> {
             watts: watts?,
             joules_per_terahash: joules_per_terahash?,
             residual,
+            poolless,
             driver,
             shed_p95,
             restore_p95,
@@ -140,6 +142,33 @@ fn read_power(section: &Section<'_>) -> (Option<Watts>, Watts) {
         section.mistake("residual_kw", message);
     }
     (watts, residual)
+}
+
+/// Reads the power of one machine that is awake and has no work.
+fn read_poolless(section: &Section<'_>, watts: Option<Watts>, residual: Watts) -> Option<Watts> {
+    let poolless = section.optional("poolless_kw", power::of_sleep)?;
+    if let Some(watts) = watts
+        && poolless > watts
+    {
+        let guess = Watts(poolless.0 / 1000);
+        let message = if guess > Watts::ZERO && poolless.kw() >= 5.0 {
+            format!(
+                "{poolless} is above asic_kw {watts}; it looks like watts: write {}",
+                guess.kw()
+            )
+        } else {
+            format!(
+                "{poolless} is above asic_kw {watts}: a machine draws no more without work than with it"
+            )
+        };
+        section.mistake("poolless_kw", message);
+    } else if poolless < residual {
+        let message = format!(
+            "{poolless} is below residual_kw {residual}: a machine draws no less awake than asleep"
+        );
+        section.mistake("poolless_kw", message);
+    }
+    Some(poolless)
 }
 
 /// Warns of an efficiency that no machine has: the efficiency or the power was probably given in a

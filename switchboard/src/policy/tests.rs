@@ -77,6 +77,11 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
     assert_eq!(facility.feeds().as_slice()[1].default_constraint, Some(Watts(300_000)));
     let old = policy.facility.group(&GroupId::from("old")).unwrap();
     assert_eq!((old.watts, old.residual, old.machines), (Watts(3000), Watts(50), 100));
+    assert_eq!((old.poolless, old.idle_at_most()), (None, Watts(3000)));
+    let known = GOOD.replace("residual_kw = 0.05", "residual_kw = 0.05\npoolless_kw = 3");
+    let known = parse(&known, "p.toml").expect("a machine may draw all of its power without work");
+    let old = known.facility.group(&GroupId::from("old")).unwrap();
+    assert_eq!(old.poolless, Some(Watts(3000)));
     assert_eq!(
         (old.shed_p95, old.min_up),
         (Some(Duration::from_secs(25)), Duration::from_secs(600))
@@ -276,6 +281,28 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "residual_kw = 0.05",
             "residual_kw = 30",
             "p.toml:23:15: group.old.residual_kw: 30 kW is outside 0 to 20; it looks like watts: write 0.03",
+        ),
+        (
+            "residual_kw = 0.05",
+            "residual_kw = 0.05\npoolless_kw = 3.1",
+            "p.toml:24:15: group.old.poolless_kw: 3.100 kW is above asic_kw 3.000 kW: a machine draws no more without \
+             work than with it",
+        ),
+        (
+            "residual_kw = 0.05",
+            "residual_kw = 0.05\npoolless_kw = 18",
+            "p.toml:24:15: group.old.poolless_kw: 18.000 kW is above asic_kw 3.000 kW; it looks like watts: write 0.018",
+        ),
+        (
+            "residual_kw = 0.05",
+            "residual_kw = 0.05\npoolless_kw = 1800",
+            "p.toml:24:15: group.old.poolless_kw: 1800 kW is outside 0 to 20; it looks like watts: write 1.8",
+        ),
+        (
+            "residual_kw = 0.05",
+            "residual_kw = 0.05\npoolless_kw = 0.04",
+            "p.toml:24:15: group.old.poolless_kw: 0.040 kW is below residual_kw 0.050 kW: a machine draws no less awake \
+             than asleep",
         ),
         (
             "asic_kw = 3.5",

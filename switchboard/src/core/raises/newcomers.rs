@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::super::{Core, Outputs, Withheld};
 use super::Raise;
-use crate::facility::{Feeds, Group, PerFeed};
+use crate::facility::{Feeds, Group, PerFeed, times};
 use crate::lease::later;
 use crate::ledger::Event;
 
@@ -49,8 +49,8 @@ pub(super) struct RoomByFigures {
     declared: Vec<u32>,
 }
 
-/// What the meters show at each feed beyond the house, tenants and machines that work: machines without
-/// work may draw it. Nothing is known where no meter is.
+/// What the meters show at each feed beyond the house, tenants, machines that work, and those without work
+/// whose draw is known: other machines without work may draw it. Nothing is known where no meter is.
 pub(super) struct DrawnWithoutWork(PerFeed<Option<Watts>>);
 
 impl DrawnWithoutWork {
@@ -169,10 +169,30 @@ impl Core {
         raise
     }
 
-    /// What a newcomer may draw more with work: all of its power, because nobody knows what it draws before.
+    /// What a newcomer may draw more with work than it draws already: all of its power, if nobody has
+    /// measured what it draws without work, or if it came so lately that no meter shows that yet.
     pub(super) fn draw_of_newcomer(&self, raise: &Raise) -> Watts {
-        let groups = self.policy.facility.groups();
-        raise.newcomer.map_or(raise.watts, |group| groups[group].watts)
+        let Some(group) = raise.newcomer.map(|group| &self.policy.facility.groups()[group]) else {
+            return raise.watts;
+        };
+        group.watts - group.idle_at_least() + self.unshown_of(raise)
+    }
+
+    /// What a newcomer draws without work, if it came so lately that no meter shows that yet.
+    pub(super) fn unshown_of(&self, raise: &Raise) -> Watts {
+        let settled = later(raise.since, self.policy.dispatch.settle);
+        let group = raise.newcomer.filter(|_| raise.waits_to_join() && self.schedule < settled);
+        group.map_or(Watts::ZERO, |group| self.policy.facility.groups()[group].idle_at_least())
+    }
+
+    /// The same of all newcomers at and below each feed.
+    pub(super) fn unshown(&self) -> PerFeed<Watts> {
+        let feeds = self.policy.facility.feeds();
+        let mut unshown = PerFeed::all(feeds, Watts::ZERO);
+        for raise in self.raises.machines.values() {
+            feeds.add(&mut unshown, raise.feed, self.unshown_of(raise));
+        }
+        unshown
     }
 
     /// Has newcomers that are not waiting yet wait for their turns: so many of each feed, and those that
@@ -247,10 +267,18 @@ impl Core {
         let feeds = facility.feeds();
         let explained = self.inventory.working_load(&self.policy);
         let house = facility.house_load();
+        let mut idle = PerFeed::all(feeds, Watts::ZERO);
+        for (group, count) in &self.fleet.population.newcomers {
+            if let Some(number) = facility.group_number(group) {
+                let watts = times(facility.groups()[number].idle_at_least(), *count);
+                feeds.add(&mut idle, facility.group_feed(number), watts);
+            }
+        }
         DrawnWithoutWork(PerFeed::each(feeds, |feed| {
             feeds[feed].meter.as_ref()?;
             let others = self.headroom(feed, wall, now).map(|shown| shown.metered - shown.leased);
-            let known = explained[feed] + begun[feed] + house[feed] + self.sums.unmetered(feed);
+            let known = explained[feed] + begun[feed] + idle[feed];
+            let known = known + house[feed] + self.sums.unmetered(feed);
             // Without a measurement nothing is shown.
             Some(others.unwrap_or_default().saturating_sub(known))
         }))

@@ -253,3 +253,107 @@ fn a_newcomer_that_lost_its_turn_needs_room_again() {
     world.run_to(900);
     assert_eq!(world.working_visitors(), ["far.008"]);
 }
+
+/// Machines that wait on `feed`, each of which draws 1.8 of its 3 kW.
+fn idle_visitors(world: &mut World, prefix: &str, feed: &'static str, count: usize) {
+    for i in 0..count {
+        world.visit(&format!("{prefix}.1{i:02}"), feed, 3000);
+    }
+    world.visitors.iter_mut().for_each(|visitor| visitor.idle = Watts(1800));
+}
+
+/// Of the 7 kW that are left on `a`, three machines draw 5.4 kW without work: one of them may work.
+#[test]
+fn at_a_feed_without_a_meter_what_machines_draw_that_wait_is_counted() {
+    let policy = policy_with(|parts| {
+        parts.feeds.iter_mut().for_each(|feed| feed.meter = None);
+        parts.groups[1].poolless = Some(Watts(1800));
+    });
+    let mut world = taken_over(policy);
+    idle_visitors(&mut world, "old", "a", 3);
+    world.run_to(600);
+    assert_eq!(world.working_visitors(), ["old.100"]);
+    assert!(world.chosen().is_empty());
+    let by_cause = world.core.machines_off();
+    assert_eq!((by_cause[&OffBy::Room].count, by_cause[&OffBy::Room].off), (2, Watts(2400)));
+}
+
+/// Four draw 7.2 kW without work, 0.2 kW more than are left on `a`: one machine goes that mines.
+#[test]
+fn at_a_feed_without_a_meter_machines_go_for_what_others_draw_that_wait() {
+    let policy = policy_with(|parts| {
+        parts.feeds.iter_mut().for_each(|feed| feed.meter = None);
+        parts.groups[1].poolless = Some(Watts(1800));
+    });
+    let mut world = taken_over(policy);
+    idle_visitors(&mut world, "old", "a", 3);
+    world.run_to(160);
+    assert!(world.chosen().is_empty());
+    // They draw nothing yet, so that the feed is not overloaded meanwhile.
+    world.visit("old.103", "a", 3000);
+    world.run_to(200);
+    world.visitors[3].idle = Watts(1800);
+    world.run_to(600);
+    assert_eq!(world.chosen().len(), 1, "{:?}", world.working_visitors());
+}
+
+/// 39 kW are drawn by others on `b`, and 5.4 kW by three machines that wait: 1.6 kW are left.
+#[test]
+fn at_a_feed_with_a_meter_a_newcomer_needs_room_for_what_work_adds() {
+    for measured in [true, false] {
+        let policy = policy_with(|parts| {
+            parts.feeds[2].limit = Watts(46_000).into();
+            parts.groups[2].poolless = measured.then_some(Watts(1800));
+        });
+        let mut world = taken_over(policy);
+        idle_visitors(&mut world, "far", "b", 3);
+        // The meters must have shown what it draws before.
+        world.run_to(149);
+        assert!(world.working_visitors().is_empty());
+        // What it draws without work must not count twice when it gets work.
+        while world.secs < 600 {
+            world.step();
+            assert!(world.chosen().is_empty(), "measured: {measured}, at {}", world.secs);
+        }
+        let working = world.working_visitors().len();
+        assert_eq!(working, usize::from(measured), "measured: {measured}");
+    }
+}
+
+/// Two machines draw 3.6 kW together. That must not be taken for the 3 kW of one that draws all of its
+/// power.
+#[test]
+fn what_is_known_to_be_drawn_without_work_is_not_taken_for_the_draw_of_another() {
+    let policy = policy_with(|parts| {
+        parts.feeds[2].limit = Watts(43_000).into();
+        parts.groups[2].poolless = Some(Watts(1800));
+        parts.groups[2].machines = 10;
+    });
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.machines.retain(|machine| !["far.008", "far.009"].contains(&machine.id.as_str()));
+    world.run_to(140);
+    idle_visitors(&mut world, "far", "b", 2);
+    world.run_to(600);
+    assert!(world.working_visitors().is_empty(), "{:?}", world.working_visitors());
+}
+
+/// Six machines come at once where 7 kW are left, and no meter shows yet that they draw 5.4 kW without work.
+#[test]
+fn machines_that_come_together_leave_room_for_what_the_others_draw_without_work() {
+    let policy = policy_with(|parts| {
+        parts.feeds[2].limit = Watts(46_000).into();
+        parts.groups[2].poolless = Some(Watts(900));
+    });
+    let mut world = taken_over(policy);
+    for i in 0..6 {
+        world.visit(&format!("far.1{i:02}"), "b", 3000);
+    }
+    // They begin to draw three seconds after they were seen.
+    world.run_to(143);
+    world.visitors.iter_mut().for_each(|visitor| visitor.idle = Watts(900));
+    while world.secs < 600 {
+        world.step();
+        assert!(world.chosen().is_empty(), "at {}", world.secs);
+    }
+    assert!(world.working_visitors().is_empty(), "{:?}", world.working_visitors());
+}
