@@ -131,6 +131,7 @@ fn groups(spec: &mut FacilitySpec, leaves: &[usize], shape: &Shape, rng: &mut St
             declared: count,
             nameplate: Watts(rng.random_range(28..=36) * 100),
             residual: Watts(30),
+            poolless: None,
             j_per_th: f64::from(rng.random_range(150..=300)) / 10.0,
             shed_p95: Duration::from_secs(shed),
             restore_p95: Duration::from_secs(restore),

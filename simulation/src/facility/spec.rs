@@ -78,6 +78,8 @@ pub struct GroupSpec {
     pub declared: usize,
     pub nameplate: Watts,
     pub residual: Watts,
+    /// What the policy says that one draws awake without work, if it says so.
+    pub poolless: Option<Watts>,
     /// The efficiency, in joules per terahash: the order in which machines go depends on it.
     pub j_per_th: f64,
     pub shed_p95: Duration,

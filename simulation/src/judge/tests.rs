@@ -308,6 +308,7 @@ fn group() -> GroupSpec {
         declared: 10,
         nameplate: Watts(3_000),
         residual: Watts(30),
+        poolless: None,
         j_per_th: 20.0,
         shed_p95: secs(10),
         restore_p95: secs(60),

@@ -77,6 +77,9 @@ fn write_group(text: &mut String, group: &GroupSpec) {
         secs(group.min_down),
         id = group.id,
     );
+    if let Some(poolless) = group.poolless {
+        *text += &format!("poolless_kw = {}\n", kw(poolless));
+    }
     if group.reachable {
         let shed = secs(group.shed_p95);
         *text += &format!("shed_p95 = \"{shed}\"\ndriver = \"simulated\"\n");

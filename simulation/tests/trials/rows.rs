@@ -9,7 +9,7 @@ use simulation::record::{MeterFault, Role, StateFound};
 use simulation::scenario::{Act, Scenario};
 
 use crate::measure::Found;
-use crate::site::{Site, kw, machines, secs, site};
+use crate::site::{MACHINE, Site, kw, machines, secs, site};
 
 #[derive(Debug)]
 pub(crate) struct Trial {
@@ -96,6 +96,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut all = loads();
     all.extend(dated());
     all.extend(figures());
+    all.extend(newcomers());
     all.extend(devices());
     all.extend(lives());
     all.extend(meters());
@@ -202,6 +203,43 @@ fn figures() -> Vec<Trial> {
         trial("two leases side by side, one ends earlier", two),
         trial("one lease follows another", next),
         trial("two leases, 12 min between them", gap),
+    ]
+}
+
+/// Six machines more than the 12 that mine in hall `a` come after five minutes. Without work, each draws
+/// 60 % of its power.
+fn six_more(reachable: bool) -> Scenario {
+    let mut site = site()
+        .feed("a", |feed| feed.limit = kw(54))
+        .group("ga", |group| (group.declared, group.reachable) = (18, reachable));
+    site.facility.machines.retain(|machine| machine.group.as_str() != "ga");
+    site.facility.machines.extend(machines(&site.facility.groups[0]));
+    site = site.group("ga", |group| {
+        (group.declared, group.poolless) = (12, Some(MACHINE.scale(0.6)));
+    });
+    for machine in site.facility.machines.iter_mut().filter(|one| one.group.as_str() == "ga") {
+        (machine.poolless, machine.poolless_after) = (MACHINE.scale(0.6), secs(0));
+    }
+    let comes = |number: usize| format!("ga-{number}");
+    (12..18).fold(site, |site, number| {
+        site.machines(&comes(number), |machine| machine.start = Start::OffUntil(secs(300)))
+    })
+}
+
+fn newcomers() -> Vec<Trial> {
+    let mut unmetered = six_more(true);
+    unmetered.facility.meters.retain(|meter| matches!(meter.of, Measured::Tenants));
+    let mut starved = six_more(false);
+    starved.facility.meters.retain(|meter| matches!(meter.of, Measured::Tenants));
+    // 38 kW are drawn, and 10.8 kW without work. What is left is enough for the work of two below the band,
+    // and of four where no meter is, and so no band.
+    let waits = |trial: Trial, idle: usize| {
+        trial.bounds(|bounds| (bounds.above, bounds.idle) = (secs(0), idle))
+    };
+    vec![
+        waits(trial("6 more machines draw 60 % without work, a full hall", six_more(true)), 4),
+        waits(trial("the same without meters", unmetered), 2),
+        waits(trial("the same without meters and drivers", starved), 2),
     ]
 }
 

@@ -98,6 +98,7 @@ fn group(id: &str, feed: &str, declared: usize) -> GroupSpec {
         declared,
         nameplate: MACHINE,
         residual: Watts(30),
+        poolless: None,
         j_per_th: if id == "ga" { 25.0 } else { 18.0 },
         shed_p95: secs(12),
         restore_p95: secs(60),
