@@ -43,11 +43,6 @@ impl<'a> Ramps<'a> {
         path.iter().filter_map(|&feed| Some((feed, self.per_min[feed]?)))
     }
 
-    /// The lowest of them.
-    fn lowest(&self, feed: Option<FeedNumber>) -> Option<(FeedNumber, Watts)> {
-        self.on_path(feed).max_by_key(|(feed, _)| self.feeds.path(*feed).len())
-    }
-
     /// The time between two steps in which `machines` are shed.
     pub(super) fn grain(&self, machines: impl Iterator<Item = Load>) -> Duration {
         let mut sums: BTreeMap<FeedNumber, Watts> = BTreeMap::new();
@@ -94,20 +89,20 @@ impl<'a> Backward<'a> {
     /// were given a time: the first one goes last. Call with later deadlines first.
     ///
     /// A feed with a slow ramp spreads its machines over a long time, in which the feeds above shed
-    /// others too. So the machines get their times in the order in which their own feeds let them go,
-    /// and each feed counts from the time of the machine before.
+    /// others too. So the machines get their times in the order in which the feeds below the topmost one
+    /// let them go, and each feed counts from the time of the machine before.
     pub(super) fn times(
         &mut self,
         machines: &[Load],
         last: Timestamp,
         grain: Duration,
     ) -> Vec<Timestamp> {
-        let own: Vec<Timestamp> =
-            machines.iter().map(|machine| self.time_at_own_feed(*machine, last, grain)).collect();
+        let below: Vec<Timestamp> =
+            machines.iter().map(|machine| self.time_below_top(*machine, last, grain)).collect();
         self.forget();
         let mut order: Vec<usize> = (0..machines.len()).collect();
-        order.sort_by_key(|machine| Reverse(own[*machine]));
-        let mut times = own;
+        order.sort_by_key(|machine| Reverse(below[*machine]));
+        let mut times = below;
         for machine in order {
             times[machine] = self.time(machines[machine], last, grain);
         }
@@ -115,16 +110,24 @@ impl<'a> Backward<'a> {
         times
     }
 
-    /// The time that the lowest feed with a ramp would allow, were it the only one.
-    fn time_at_own_feed(
+    /// The time that the feeds with a ramp would allow without the topmost one, which others share. It
+    /// counts where it is the only one.
+    fn time_below_top(
         &mut self,
         (feed, watts): Load,
         last: Timestamp,
         grain: Duration,
     ) -> Timestamp {
-        let Some((feed, per_min)) = self.ramps.lowest(feed) else { return last };
-        self.shed(feed, watts);
-        earlier(self.free_until(feed, last), in_steps(ramp_time(self.after[feed], per_min), grain))
+        let ramps = self.ramps;
+        let count = ramps.on_path(feed).count();
+        let mut time = last;
+        // A feed comes before its parent.
+        for (feed, per_min) in ramps.on_path(feed).take(count.saturating_sub(1).max(1)) {
+            self.shed(feed, watts);
+            let before = in_steps(ramp_time(self.after[feed], per_min), grain);
+            time = time.min(earlier(self.free_until(feed, last), before));
+        }
+        time
     }
 
     /// The time that all feeds above allow.

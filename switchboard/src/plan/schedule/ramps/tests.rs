@@ -103,6 +103,27 @@ fn a_feed_with_a_slow_ramp_takes_its_part_of_the_ramp_above() {
     assert!(first >= earlier(at(3_000 - 600), 2 * grain), "60 kW at 6 kW a minute: {first}");
 }
 
+/// `far` hangs below `b`, which sheds 6 kW a minute as `a` does, and could shed 30 itself.
+#[test]
+fn the_slowest_feed_may_be_in_the_middle() {
+    let policy = policy_with(|parts| {
+        for feed in &mut parts.feeds[1..] {
+            feed.down_per_min = Some(Watts(6_000));
+        }
+        let mut far = parts.feeds[2].clone();
+        (far.id, far.parent) = ("far".into(), Some("b".into()));
+        (far.meter, far.down_per_min) = (None, Some(Watts(30_000)));
+        parts.feeds.push(far);
+    });
+    let ramps = Ramps::new(&policy);
+    let load = |feed| (Some(number(&policy, feed)), Watts(3_000));
+    let machines = [[load("far"); 20], [load("a"); 20]].concat();
+    let grain = ramps.grain(machines.iter().copied());
+    let times = Backward::new(&ramps).times(&machines, at(3_000), grain);
+    let first = times.iter().min().expect("there are machines");
+    assert!(*first >= earlier(at(3_000 - 600), 2 * grain), "both shed for ten minutes: {first}");
+}
+
 #[test]
 fn what_the_ramps_allow_is_not_moved() {
     let policy = policy(None);
