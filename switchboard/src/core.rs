@@ -330,9 +330,9 @@ impl Core {
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.read_tenants();
-        // An input reads a report, takes over what is written, looks through the inventory, makes a plan,
-        // or sees to what follows from it, so that none takes as long as two of these.
-        let may_look = !matches!(input, Input::Written(_)) && self.owes == Owes::Nothing;
+        // A tick looks through the inventory, makes a plan, or sees to what follows from one, and what is
+        // written or reported leaves the plan to the next input, so that few inputs do the work of two.
+        let is_written = matches!(input, Input::Written(_));
         let mut may_plan = !matches!(input, Input::Report(..) | Input::Written(_));
         match input {
             Input::Tick => self.unseen = true,
@@ -363,7 +363,8 @@ impl Core {
         self.tally.overflow.names += self.sleepers.ignored();
         self.tally.exchanges = self.inventory.exchanges();
         if self.unseen
-            && may_look
+            && !is_written
+            && self.owes == Owes::Nothing
             && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
         {
             self.look(wall, now, &mut outputs);
@@ -465,7 +466,14 @@ impl Core {
             });
         }
         self.count_leases();
+        self.need_plan();
+    }
+
+    /// Has a plan made before anything is said of the present leases, policy and fleet, also if the
+    /// consequences of an earlier plan are still owed.
+    fn need_plan(&mut self) {
         self.replan = true;
+        self.owes = Owes::Nothing;
     }
 
     /// Updates the sums after a change of the open leases or of the policy.

@@ -30,6 +30,9 @@ const COMMANDS: usize = 256;
 const LINKS: usize = 16;
 /// How often the core gets a tick while nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
+/// In so many inputs after an entry is written, at most, the plan is made with it and its command is
+/// answered.
+const ANSWERED_WITHIN: usize = 3;
 /// The maximum number of reports of one receiver taken in a row before other events get their turn.
 const REPORTS: usize = 64;
 
@@ -341,6 +344,12 @@ impl Switchboard {
             if let Some(writing) = self.writing.take() {
                 let result = writing.await.unwrap_or(Err(WriteError::Closed));
                 self.written(result);
+                // The commands are answered once a plan has been made with what is written.
+                for _ in 0..ANSWERED_WITHIN {
+                    if self.again {
+                        self.handle(Input::Tick);
+                    }
+                }
             }
         }
         let writer = self.writer;

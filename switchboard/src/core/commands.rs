@@ -445,7 +445,7 @@ impl Core {
         self.census = Census::default();
         self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];
         self.fleet.population = fleet;
-        self.replan = true;
+        self.need_plan();
         Answer::Done
     }
 

@@ -50,7 +50,7 @@ pub(super) struct Sleepers {
     ignored: u64,
 }
 
-/// How often all devices are looked through.
+/// How often machines that sleep or slept are looked through; half as often where looks do much else.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// A sleep command may take effect as late as this. A machine that was never seen asleep is ours for
 /// this long, even if its device says that it is awake.

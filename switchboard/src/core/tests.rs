@@ -12,6 +12,8 @@ mod shortages;
 mod sleepers;
 mod world;
 
+use std::collections::VecDeque;
+
 use directive::{
     Action, AsleepBy, DeviceState, MachineReport, Means, MeterReport, MetersReport, Permitted,
     Receiver, ReportSender, Serving, SessionReport, Watts,
@@ -441,6 +443,75 @@ fn what_is_written_the_plan_with_it_and_what_follows_are_inputs_of_their_own() {
     let answered = world.core.handle(Input::Tick, wall, now);
     assert!(matches!(&answered.answers[..], [(900, Answer::Committed(_))]), "{answered:?}");
     assert!(answered.timeline.is_none() && !answered.again);
+}
+
+/// The second lease becomes durable when what follows from the plan with the first one is still owed.
+#[test]
+fn a_commitment_is_answered_when_a_plan_has_it() {
+    let mut world = obedient();
+    let (wall, now) = (at(world.secs), world.now());
+    let mut appends: VecDeque<Vec<Entry>> = VecDeque::new();
+    for (number, id) in [(900, "l"), (901, "m")] {
+        let body = json!({
+            "id": id, "tenant": "t", "it_kw": 10.0, "feed": "a", "ready_before": "60s",
+            "start": at(1000).to_string(), "end": at(2000).to_string(),
+        });
+        let request = serde_json::from_value(body).unwrap();
+        let command = Box::new(Command::Commit(request, None));
+        let outputs = world.core.handle(Input::Command(number, command), wall, now);
+        appends.extend(outputs.append);
+    }
+    let mut answered = Vec::new();
+    for input in ["written", "tick", "written", "tick", "tick"] {
+        let input = match input {
+            "written" => {
+                world.ledger.extend(appends.pop_front().expect("it is to be written"));
+                world.head = world.head.next("", "", "");
+                Input::Written(Ok(world.head))
+            }
+            _ => Input::Tick,
+        };
+        let outputs = world.core.handle(input, wall, now);
+        appends.extend(outputs.append);
+        for (number, answer) in outputs.answers {
+            let Answer::Committed(answer) = answer else { panic!("{answer:?}") };
+            assert!(answer.lease.lease_plan.is_some(), "{number} is in no plan");
+            answered.push(number);
+        }
+    }
+    assert_eq!(answered, [900, 901]);
+}
+
+/// The machines of a new policy must be looked at before anything is said of them.
+#[test]
+fn an_edit_while_the_consequences_of_a_plan_are_owed_makes_no_lease_short() {
+    let mut world = obedient();
+    let (wall, now) = (at(world.secs), world.now());
+    let body = json!({
+        "id": "l", "tenant": "t", "it_kw": 20.0, "feed": "a", "ready_before": "60s",
+        "start": at(1000).to_string(), "end": at(2000).to_string(),
+    });
+    let request = serde_json::from_value(body).unwrap();
+    let command = Box::new(Command::Commit(request, None));
+    let outputs = world.core.handle(Input::Command(900, command), wall, now);
+    world.ledger.extend(outputs.append.expect("it is to be written"));
+    world.head = world.head.next("", "", "");
+    world.core.handle(Input::Written(Ok(world.head)), wall, now);
+    let planned = world.core.handle(Input::Tick, wall, now);
+    assert!(planned.again, "what follows is owed");
+    let mut edited = policy_with(|parts| parts.feeds[2].limit = Watts(51_000).into());
+    edited.digest = "11".into();
+    let mut input = Input::Command(901, Box::new(Command::Policy(Arc::new(edited))));
+    loop {
+        let outputs = world.core.handle(input, wall, now);
+        let short = world.core.shortage_of(&"l".into());
+        assert!(outputs.notices.is_empty() && short.is_none(), "{:?}", outputs.notices);
+        assert!(world.core.fleet.groups.iter().all(|machines| !machines.is_empty()));
+        if !outputs.again {
+            return;
+        }
+        input = Input::Tick;
+    }
 }
 
 #[test]

@@ -57,6 +57,44 @@ async fn receivers_are_told_at_once_and_also_when_they_join_later() {
 }
 
 #[tokio::test]
+async fn a_commitment_that_is_being_written_at_a_stop_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, state) = ledger(&dir);
+    let (switchboard, handle) =
+        Switchboard::new(Arc::new(policy()), store, state, vec![], &mut Registry::default())
+            .unwrap();
+    let stop = CancellationToken::new();
+    let start = daemon::clock::wall() + Duration::from_hours(20);
+    let request = serde_json::from_value(serde_json::json!({
+        "id": "l", "tenant": "t", "it_kw": 20.0, "feed": "a",
+        "start": start.to_string(), "end": (start + Duration::from_hours(1)).to_string(),
+    }));
+    let command = Command::Commit(request.unwrap(), None);
+    let asks = tokio::spawn({
+        let (handle, stop) = (handle.clone(), stop.clone());
+        async move {
+            let answer = handle.ask(command);
+            tokio::pin!(answer);
+            // The command has gone out when it waits for its answer for the first time.
+            tokio::select! {
+                biased;
+                answer = &mut answer => return answer,
+                () = tokio::task::yield_now() => {}
+            }
+            stop.cancel();
+            answer.await
+        }
+    });
+    switchboard.run(stop).await;
+    let answer = asks.await.unwrap();
+    let (_, state) = ledger(&dir);
+    match answer {
+        Ok(Answer::Committed(_)) => assert!(state.leases.contains_key("l")),
+        _ => assert!(!state.leases.contains_key("l"), "it is durable, and unanswered"),
+    }
+}
+
+#[tokio::test]
 async fn whoever_joins_later_gets_no_permit_that_was_given_before() {
     let dir = tempfile::tempdir().unwrap();
     let (store, state) = ledger(&dir);
