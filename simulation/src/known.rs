@@ -58,7 +58,7 @@ fn is_within_bounds(known: &Known, scenario: &Scenario, violation: &Violation) -
         "N5" => span <= UNSHOWN_MOST,
         "C4" if violation.cause == Cause::Device => has(&[Trouble::Clocks, Trouble::Network]),
         "C4" => has(&[Trouble::Clocks]),
-        "C10" => has(&[Trouble::Loads, Trouble::Network]),
+        "C10" => has(&[Trouble::Loads]) || (has(&[Trouble::Network]) && span <= MINUTE),
         "C5" => loses_its_ledger(scenario),
         _ => true,
     }

@@ -64,7 +64,7 @@ impl Core {
         let facility = &self.policy.facility;
         let mut excess = Vec::new();
         for Spare { machine, group, .. } in spare {
-            let frees = facility.groups()[group].freed();
+            let frees = facility.groups()[group].freed_asleep();
             let feed = facility.group_feed(group);
             let path = facility.feeds().path(feed);
             if path.iter().all(|feed| off[*feed] - frees - frees >= wanted[*feed])
@@ -118,7 +118,11 @@ impl Core {
             if lease == Some(None) {
                 continue;
             }
-            feeds.add(&mut off, facility.group_feed(group), facility.groups()[group].freed());
+            feeds.add(
+                &mut off,
+                facility.group_feed(group),
+                facility.groups()[group].freed_asleep(),
+            );
             if lease.flatten().is_some_and(|lease| lease.reserves(self.schedule)) {
                 spare.push(Spare { rank: ranks[group], machine: machine.clone(), group });
             }

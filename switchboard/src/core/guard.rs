@@ -164,7 +164,7 @@ impl Core {
             GuardCohort {
                 feed: group.feed.clone(),
                 group: group.id.clone(),
-                frees: group.freed(),
+                frees: group.freed_asleep(),
                 sheds_within_ms: millis(shed_time(group)),
                 restores_within_ms: millis(group.restore_p95),
                 machines: seen

@@ -256,7 +256,8 @@ impl Core {
                 _ => None,
             };
             let is_starved = chosen.means == Means::Starve;
-            let less = if is_starved { group.watts - group.idle_at_least() } else { group.freed() };
+            let starved = || group.watts - group.idle_at_least();
+            let less = if is_starved { starved() } else { group.freed_asleep() };
             let is_doubted = is_starved || *state == MachineState::Disobedient;
             let hashes = is_doubted && self.inventory.hashes_on(machine, chosen.at, self.schedule);
             for &feed in feeds.path(facility.group_feed(number)) {

@@ -63,7 +63,7 @@ impl Core {
             let group = facility.group_number(&chosen.group).map(|one| &facility.groups()[one]);
             let watts = group.map_or(Watts::ZERO, |group| match chosen.means {
                 Means::Starve => group.watts - group.idle_at_least(),
-                Means::Device => group.freed(),
+                Means::Device => group.freed_asleep(),
             });
             counts.entry(self.off_by(chosen)).or_default().add(1, watts);
         }
@@ -73,7 +73,7 @@ impl Core {
         let others = |id: &&MachineId| {
             !self.raises.is_returning(id) && !self.selection.returning.contains_key(*id)
         };
-        for id in self.inventory.newcomers().iter().filter(others) {
+        for id in self.inventory.newcomers().keys().filter(others) {
             counts.entry(OffBy::Room).or_default().add(1, self.draw_of(id));
         }
         for id in self.selection.returning.keys() {
@@ -154,7 +154,7 @@ impl Core {
         let group = &facility.groups()[group];
         match group.poolless.filter(|_| self.inventory.is_newcomer(machine)) {
             Some(poolless) => group.watts - poolless,
-            None => group.freed(),
+            None => group.freed_asleep(),
         }
     }
 

@@ -192,8 +192,11 @@ impl Core {
             Some(number) => {
                 let group = &facility.groups()[number];
                 let is_starved = group.driver.is_none();
-                let watts =
-                    if is_starved { group.watts - group.idle_at_least() } else { group.freed() };
+                let watts = if is_starved {
+                    group.watts - group.idle_at_least()
+                } else {
+                    group.freed_asleep()
+                };
                 (facility.group_feed(number), watts, group.restore_p95, is_starved)
             }
             None => (facility.unassigned_feed(), facility.unassigned(), UNKNOWN_RESTORE, false),
@@ -313,7 +316,7 @@ impl Core {
     /// Decides which machines may be woken now. Returns whether that changed, and the first reason
     /// why a machine must wait.
     pub(super) fn grant(&mut self, wall: Timestamp, now: Instant) -> (bool, Option<Withheld>) {
-        self.take_up_newcomers();
+        self.take_up_newcomers(now);
         if self.raises.machines.is_empty() {
             let is_changed = !self.raises.granted.is_empty();
             self.raises.granted = Arc::default();
@@ -322,7 +325,8 @@ impl Core {
         let mut room = self.room(wall, now);
         let mut ramp = self.ramp_left(now);
         let begun = self.newcomers_that_begin();
-        let unshown = self.unshown();
+        let samples = self.samples(wall, now);
+        let unshown = self.unshown(&samples, now);
         let mut machines = std::mem::take(&mut self.raises.machines);
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
@@ -359,7 +363,8 @@ impl Core {
             }
             // What its meters showed when it got its turn says nothing of its next turn.
             if raise.newcomer.is_some() && !raise.is_booked(now) {
-                (raise.watts, raise.draws_already) = (self.draw_of_newcomer(raise), false);
+                (raise.watts, raise.draws_already) =
+                    (self.draw_of_newcomer(raise, &samples), false);
             }
             // It may have been told to wake already. Then its room is taken, and it is named as long as
             // that is not too much.
@@ -375,9 +380,10 @@ impl Core {
                 (false, false) => raise.watts,
             };
             // What newcomers draw that came just now is not in the meters yet.
-            let own = self.unshown_of(raise);
             let soon = |feed: FeedNumber| match raise.newcomer {
-                Some(_) if !is_booked => unshown[feed] - own,
+                Some(_) if !is_booked => {
+                    unshown[feed].saturating_sub(self.unshown_of(raise, feed, &samples))
+                }
                 _ => Watts::ZERO,
             };
             let mut no_room = path.iter().find_map(|&feed| match &room[feed] {

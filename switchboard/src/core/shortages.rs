@@ -150,7 +150,7 @@ impl Core {
         let newcomers = self.inventory.newcomers();
         let count = u32::try_from(newcomers.len()).unwrap_or(u32::MAX);
         if self.newcomers_told.is_news(count, now) {
-            outputs.notices.push(Notice::Newcomers(newcomers.iter().collect()));
+            outputs.notices.push(Notice::Newcomers(newcomers.keys().collect()));
         }
     }
 

@@ -227,7 +227,7 @@ impl Core {
     }
 
     fn newcomers_view(&self) -> NewcomersView {
-        let Named { count, examples } = self.inventory.newcomers().iter().collect();
+        let Named { count, examples } = self.inventory.newcomers().keys().collect();
         NewcomersView { waiting: count, examples }
     }
 

@@ -43,12 +43,19 @@ impl Group {
         self.driver.is_some() && self.shed_p95.is_some()
     }
 
-    /// The power freed by shedding one machine. A machine that is put to sleep draws `residual` then. One
-    /// that is starved of work draws `poolless`; until that is measured, `residual` is taken for it.
+    /// The power freed by shedding one machine in the way that the plan does. A machine that is put to sleep
+    /// draws `residual` then. One of a group that only starves draws `poolless`; until that is measured,
+    /// `residual` is taken for it.
     #[must_use]
     pub fn freed(&self) -> Watts {
         let starved = self.poolless.filter(|_| !self.backs_firm());
         self.watts.saturating_sub(starved.unwrap_or(self.residual))
+    }
+
+    /// The power freed by putting one machine to sleep.
+    #[must_use]
+    pub fn freed_asleep(&self) -> Watts {
+        self.watts.saturating_sub(self.residual)
     }
 
     /// The least that one machine draws when it is awake and has no work.

@@ -21,7 +21,8 @@ pub(super) struct PermittedSet {
     machines: BTreeSet<MachineId>,
     /// The members that nothing shows now, and since when.
     away: BTreeMap<MachineId, Instant>,
-    newcomers: BTreeSet<MachineId>,
+    /// The machines that wait, and since when.
+    newcomers: BTreeMap<MachineId, Instant>,
     /// The machines that were to be off at the last look.
     off: BTreeSet<MachineId>,
     /// Whether newcomers wait. If not, everyone is permitted.
@@ -84,11 +85,13 @@ impl PermittedSet {
             && !is_off
             && presence == Presence::Connected
             && !self.machines.contains(machine);
-        if is_newcomer {
-            self.newcomers.insert(machine.clone())
-        } else {
-            self.newcomers.remove(machine)
+        let was_newcomer = self.newcomers.contains_key(machine);
+        if is_newcomer && !was_newcomer {
+            self.newcomers.insert(machine.clone(), now);
+        } else if !is_newcomer {
+            self.newcomers.remove(machine);
         }
+        is_newcomer != was_newcomer
     }
 }
 
@@ -112,7 +115,7 @@ impl Inventory {
     /// Permits work to `machine`.
     pub fn permit(&mut self, machine: &MachineId) {
         self.permitted.insert(machine);
-        if self.permitted.newcomers.remove(machine) {
+        if self.permitted.newcomers.remove(machine).is_some() {
             self.roster.note([machine.clone()]);
         }
     }
@@ -132,7 +135,7 @@ impl Inventory {
 
     #[must_use]
     pub fn is_newcomer(&self, machine: &MachineId) -> bool {
-        self.permitted.newcomers.contains(machine)
+        self.permitted.newcomers.contains_key(machine)
     }
 
     /// What the members draw that nothing shows now: they may be back at any moment, and get work at
@@ -181,9 +184,9 @@ impl Inventory {
         self.device(machine).is_some()
     }
 
-    /// The machines that wait for room.
+    /// The machines that wait for room, and since when.
     #[must_use]
-    pub fn newcomers(&self) -> &BTreeSet<MachineId> {
+    pub fn newcomers(&self) -> &BTreeMap<MachineId, Instant> {
         &self.permitted.newcomers
     }
 
@@ -236,7 +239,7 @@ impl Inventory {
             Some(changed) => seen.extend(changed.iter().cloned()),
             None => {
                 seen.extend(self.endpoints.values().flat_map(Endpoint::machines).cloned());
-                seen.extend(set.machines.iter().chain(&set.newcomers).cloned());
+                seen.extend(set.machines.iter().chain(set.newcomers.keys()).cloned());
             }
         }
         seen.retain(|machine| {

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 
 use super::super::{Core, Outputs, Withheld};
 use super::Raise;
-use crate::facility::{Feeds, Group, PerFeed, times};
-use crate::lease::later;
+use crate::facility::{FeedNumber, Feeds, Group, PerFeed, times};
+use crate::lease::{earlier, later};
 use crate::ledger::Event;
 
 /// The maximum number of newcomers of one feed that are considered at once. Others follow when these
@@ -38,6 +38,9 @@ pub(in super::super) struct Recording {
     /// Whether the set of the former process was taken over.
     has_begun: bool,
 }
+
+/// When the meter of each feed was read last: `None` where there is none, `Some(None)` where one is silent.
+pub(super) type Samples = PerFeed<Option<Option<Timestamp>>>;
 
 /// The room that the plan's load leaves: the figures of the policy, corrected by what meters show. A
 /// newcomer counts as load as soon as it has work, so that machines would go for it if the plan had no
@@ -165,39 +168,75 @@ impl Core {
         let is_counted = self.inventory.is_reached(machine);
         let raise = self.raise_of(machine, since);
         let mut raise = Raise { newcomer, is_starved: false, is_counted, ..raise };
-        raise.watts = self.draw_of_newcomer(&raise);
+        if let Some(group) = newcomer {
+            raise.watts = self.policy.facility.groups()[group].watts;
+        }
         raise
     }
 
-    /// What a newcomer may draw more with work than it draws already: all of its power, if nobody has
-    /// measured what it draws without work, or if it came so lately that no meter shows that yet.
-    pub(super) fn draw_of_newcomer(&self, raise: &Raise) -> Watts {
+    /// When each meter was read last.
+    pub(super) fn samples(&self, wall: Timestamp, now: Instant) -> Samples {
+        let feeds = self.policy.facility.feeds();
+        PerFeed::each(feeds, |feed| {
+            let meter = feeds[feed].meter.as_ref()?;
+            Some(self.inventory.metered(meter, wall, now).map(|(_, taken_at)| taken_at))
+        })
+    }
+
+    /// What a newcomer may draw more with work than its meters show already: all of its power, if nobody
+    /// has measured what it draws without work, or if it came so lately that a meter does not show that
+    /// yet.
+    pub(super) fn draw_of_newcomer(&self, raise: &Raise, samples: &Samples) -> Watts {
         let Some(group) = raise.newcomer.map(|group| &self.policy.facility.groups()[group]) else {
             return raise.watts;
         };
-        group.watts - group.idle_at_least() + self.unshown_of(raise)
+        let path = self.policy.facility.feeds().path(raise.feed).iter();
+        let unshown = path.map(|feed| self.unshown_of(raise, *feed, samples)).max();
+        group.watts - group.idle_at_least() + unshown.unwrap_or_default()
     }
 
-    /// What a newcomer draws without work, if it came so lately that no meter shows that yet.
-    pub(super) fn unshown_of(&self, raise: &Raise) -> Watts {
-        let settled = later(raise.since, self.policy.dispatch.settle);
-        let group = raise.newcomer.filter(|_| raise.waits_to_join() && self.schedule < settled);
+    /// What a newcomer draws without work, if the meter of `feed` has not shown it yet.
+    pub(super) fn unshown_of(&self, raise: &Raise, feed: FeedNumber, samples: &Samples) -> Watts {
+        let group = raise.newcomer.filter(|_| raise.waits_to_join());
+        let group = group.filter(|_| self.is_unshown(samples[feed], raise.since));
         group.map_or(Watts::ZERO, |group| self.policy.facility.groups()[group].idle_at_least())
     }
 
-    /// The same of all newcomers at and below each feed.
-    pub(super) fn unshown(&self) -> PerFeed<Watts> {
-        let feeds = self.policy.facility.feeds();
+    /// Whether a meter that was read last at `sample` has not shown what came at `since`.
+    fn is_unshown(&self, sample: Option<Option<Timestamp>>, since: Timestamp) -> bool {
+        let shown = later(since, self.policy.dispatch.settle);
+        sample.is_some_and(|taken_at| taken_at.is_none_or(|taken_at| taken_at < shown))
+    }
+
+    /// What all newcomers at and below each feed draw without work that its meter has not shown yet.
+    pub(super) fn unshown(&self, samples: &Samples, now: Instant) -> PerFeed<Watts> {
+        let facility = &self.policy.facility;
+        let feeds = facility.feeds();
         let mut unshown = PerFeed::all(feeds, Watts::ZERO);
-        for raise in self.raises.machines.values() {
-            feeds.add(&mut unshown, raise.feed, self.unshown_of(raise));
+        if facility.groups().iter().all(|group| group.poolless.is_none()) {
+            return unshown;
+        }
+        for (machine, since) in self.inventory.newcomers() {
+            let Some(group) = self.inventory.group(&self.policy, machine) else { continue };
+            let draws = facility.groups()[group].idle_at_least();
+            let since = self.newcomer_since(*since, now);
+            for &feed in feeds.path(facility.group_feed(group)) {
+                if self.is_unshown(samples[feed], since) {
+                    unshown[feed] += draws;
+                }
+            }
         }
         unshown
     }
 
+    /// When a newcomer that has waited since `since` came, by the time of the schedule.
+    fn newcomer_since(&self, since: Instant, now: Instant) -> Timestamp {
+        earlier(self.schedule, now.saturating_duration_since(since))
+    }
+
     /// Has newcomers that are not waiting yet wait for their turns: so many of each feed, and those that
     /// come after the ones that were looked at last.
-    pub(super) fn take_up_newcomers(&mut self) {
+    pub(super) fn take_up_newcomers(&mut self, now: Instant) {
         let newcomers = self.inventory.newcomers();
         if newcomers.is_empty() {
             return;
@@ -210,9 +249,11 @@ impl Core {
         let last = self.recording.taken_up.as_ref();
         let after = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let next = newcomers.range::<MachineId, _>(after).take(TAKEN_UP);
-        let next: Vec<MachineId> = next.cloned().collect();
-        self.recording.taken_up = next.last().filter(|_| next.len() == TAKEN_UP).cloned();
-        for machine in next {
+        let next: Vec<(MachineId, Instant)> =
+            next.map(|(machine, since)| (machine.clone(), *since)).collect();
+        let last = next.last().filter(|_| next.len() == TAKEN_UP);
+        self.recording.taken_up = last.map(|(machine, _)| machine.clone());
+        for (machine, since) in next {
             let Some(group) = self.inventory.group(&self.policy, &machine) else { continue };
             let waits = &mut waiting[self.policy.facility.group_feed(group)];
             if *waits < CONSIDERED
@@ -220,7 +261,8 @@ impl Core {
                 && !self.raises.machines.contains_key(&machine)
             {
                 *waits += 1;
-                let raise = self.raise_of_newcomer(&machine, self.schedule);
+                let since = self.newcomer_since(since, now);
+                let raise = self.raise_of_newcomer(&machine, since);
                 self.raises.machines.insert(machine, raise);
             }
         }

@@ -279,6 +279,20 @@ fn agents_get_a_table_to_guard_by_and_a_new_one_when_it_changes() {
     assert!(next.version > table.version && next.feeds[1].usable == Watts(45_000));
 }
 
+/// Its shed time is not measured, so that the plan can only starve it. The guard puts it to sleep.
+#[test]
+fn a_guard_counts_what_a_machine_frees_that_sleeps() {
+    let policy = policy_with(|parts| {
+        let old = &mut parts.groups[1];
+        (old.shed_p95, old.poolless) = (None, Some(Watts(2_900)));
+    });
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.run_to(20);
+    let table = world.guard.clone().expect("there is one");
+    let old = table.cohorts.iter().find(|cohort| cohort.group.as_str() == "old");
+    assert_eq!(old.map(|cohort| cohort.frees), Some(Watts(2_970)));
+}
+
 #[test]
 fn a_site_where_machines_join_all_the_time_gets_its_guard_tables() {
     let policy = policy_with(|parts| {

@@ -337,6 +337,27 @@ fn what_is_known_to_be_drawn_without_work_is_not_taken_for_the_draw_of_another()
     assert!(world.working_visitors().is_empty(), "{:?}", world.working_visitors());
 }
 
+/// A hundred machines come at once. What they draw without work fits, and leaves 12 kW with the band.
+#[test]
+fn a_whole_hall_that_comes_leaves_room_for_what_all_of_it_draws_without_work() {
+    let mut policy = policy_with(|parts| {
+        parts.feeds[0].limit = Watts(400_000).into();
+        parts.feeds[2].limit = Watts(141_000).into();
+        parts.groups[2].poolless = Some(Watts(900));
+    });
+    (policy.ramp.up_per_min, policy.ramp.up_step_machines) = (Watts(1_000_000), 100);
+    let mut world = taken_over(policy);
+    for i in 0..100 {
+        world.visit(&format!("far.1{i:02}"), "b", 3000);
+    }
+    world.run_to(143);
+    world.visitors.iter_mut().for_each(|visitor| visitor.idle = Watts(900));
+    world.run_to(400);
+    let working = world.working_visitors().len();
+    assert!((1..=5).contains(&working), "{working} work, who draw 2.1 kW more each");
+    assert!(world.chosen().is_empty());
+}
+
 /// Six machines come at once where 7 kW are left, and no meter shows yet that they draw 5.4 kW without work.
 #[test]
 fn machines_that_come_together_leave_room_for_what_the_others_draw_without_work() {

@@ -9,9 +9,8 @@ fn look(seen: &mut Seen, held: &Selection, secs: i64) -> (Vec<String>, Vec<Strin
     let off = held.off.keys().filter(|machine| held.current(machine, at(secs)).is_some());
     let states = off.map(|machine| (machine.clone(), MachineState::Curtailed)).collect();
     seen.inventory.new_fleet(&seen.policy, held, &states, at(secs), now);
-    let names =
-        |machines: &BTreeSet<MachineId>| machines.iter().map(MachineId::to_string).collect();
-    (names(seen.inventory.permitted()), names(seen.inventory.newcomers()))
+    let permitted = seen.inventory.permitted().iter().map(MachineId::to_string).collect();
+    (permitted, seen.inventory.newcomers().keys().map(MachineId::to_string).collect())
 }
 
 fn parked(name: &str) -> SessionReport {
