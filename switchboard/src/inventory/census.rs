@@ -68,7 +68,7 @@ impl Inventory {
             };
             let counted = machines[first..].iter().take(left);
             left -= counted.len();
-            let last = counted.clone().last();
+            let last = counted.clone().next_back();
             for known in counted.filter(|known| !known.absent) {
                 let chosen = held.current(&known.id, wall);
                 let state = self.state(policy, &known.id, chosen, wall, now);
