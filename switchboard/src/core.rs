@@ -206,6 +206,8 @@ pub struct Core {
     /// The selection that the ledger will have once all waiting entries are written; `None` if that
     /// is not known.
     recorded: Option<Selection>,
+    /// What the plan in force has changed, until that is taken over.
+    fresh: Option<Fresh>,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
     withheld: Option<Withheld>,
@@ -229,6 +231,17 @@ enum Owes {
     Plan,
     /// What follows from the plan that was made.
     Consequences,
+}
+
+/// What a plan has changed that was just made.
+#[derive(Debug)]
+struct Fresh {
+    /// The machines whose times off are others than before.
+    machines: HashSet<MachineId>,
+    /// The leases that these machines are or were off for.
+    leases: BTreeSet<LeaseId>,
+    /// Whether it went out as a timeline.
+    is_told: bool,
 }
 
 /// The shortest time between two looks through the inventory.
@@ -282,6 +295,7 @@ impl Core {
             plan: None,
             shortages: Shortages::default(),
             planned_in: BTreeMap::new(),
+            fresh: None,
             next_edge: None,
             replan: true,
             owes: Owes::Nothing,
@@ -329,6 +343,7 @@ impl Core {
         }
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
+        self.take_plan_over(wall, now);
         self.read_tenants();
         // A tick looks through the inventory, makes a plan, or sees to what follows from one, and what is
         // written or reported leaves the plan to the next input, so that few inputs do the work of two.
@@ -373,7 +388,7 @@ impl Core {
         // What follows from what was seen or written follows from the new plan.
         if self.owes != Owes::Consequences && self.must_plan(wall) {
             self.owes = if may_plan {
-                self.decide(wall, now, &mut outputs);
+                self.decide(wall, &mut outputs);
                 Owes::Consequences
             } else {
                 Owes::Plan
@@ -598,7 +613,7 @@ impl Core {
 
     /// Makes a new plan. If it changes anything for receivers, it goes out as a timeline with the next
     /// number.
-    fn decide(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+    fn decide(&mut self, wall: Timestamp, outputs: &mut Outputs) {
         self.replan = false;
         // A session that a new policy claims gets work when the plan has found room for it.
         if std::mem::take(&mut self.tell_claims) {
@@ -616,30 +631,44 @@ impl Core {
             .iter()
             .any(|(_, chosen)| chosen.until.is_some_and(|until| until <= wall));
         let holds_taken = self.guards.taken();
-        if !changes.is_empty() || *holds_taken != self.holds_told {
+        let is_told = !changes.is_empty() || *holds_taken != self.holds_told;
+        if is_told {
             self.number.generation += 1;
             self.tally.directives += 1;
             let mut timeline = plan.timeline(self.number, Some(self.head.published()));
             timeline.holds_taken.clone_from(holds_taken);
             self.holds_told.clone_from(holds_taken);
             outputs.timeline = Some(Arc::new(timeline));
-            self.record_decision(&plan, wall);
         }
-        self.number_what_is_planned(&plan, &changes.machines);
-        self.plan = Some(plan);
-        let changed: HashSet<MachineId> = changes.machines.into_iter().collect();
-        self.update_states(now, |machine| changed.contains(machine));
+        let before = self.plan.replace(plan);
+        let mut leases = BTreeSet::new();
+        for machine in &changes.machines {
+            for plan in before.iter().chain(&self.plan) {
+                let periods = plan.selection.off.get(machine);
+                leases.extend(periods.into_iter().flatten().filter_map(Chosen::lease));
+            }
+        }
+        let leases = leases.into_iter().cloned().collect();
+        let machines = changes.machines.into_iter().collect();
+        self.fresh = Some(Fresh { machines, leases, is_told });
     }
 
-    /// Updates `planned_in` for `plan`, which goes out under the present number and changes the times
-    /// of `machines`.
-    fn number_what_is_planned(&mut self, plan: &Plan, machines: &[MachineId]) {
-        let mut changed: BTreeSet<&LeaseId> = BTreeSet::new();
-        for machine in machines {
-            let before = self.plan.as_ref().and_then(|plan| plan.selection.off.get(machine));
-            let periods = before.into_iter().chain(plan.selection.off.get(machine)).flatten();
-            changed.extend(periods.filter_map(|chosen| chosen.lease()));
+    /// Takes over what the plan in force has changed, if it was just made: its entry in the ledger, the
+    /// first timeline of each lease, and the states of the machines. It is left to the input after the
+    /// plan, because both take their time at large sites.
+    fn take_plan_over(&mut self, wall: Timestamp, now: Instant) {
+        let Some(Fresh { machines, leases, is_told }) = self.fresh.take() else { return };
+        if is_told {
+            self.record_decision(wall);
         }
+        self.number_what_is_planned(&leases);
+        self.update_states(now, |machine| machines.contains(machine));
+    }
+
+    /// Updates `planned_in` for the plan in force, which went out under the present number and changes
+    /// the machines of the leases in `changed`.
+    fn number_what_is_planned(&mut self, changed: &BTreeSet<LeaseId>) {
+        let Some(plan) = &self.plan else { return };
         for lease in &self.leases {
             if plan.reaches_from(&self.policy, lease).is_some() {
                 self.planned_in.remove(&lease.id);
@@ -649,7 +678,9 @@ impl Core {
         }
     }
 
-    fn record_decision(&mut self, plan: &Plan, wall: Timestamp) {
+    /// Queues the entry about the plan in force.
+    fn record_decision(&mut self, wall: Timestamp) {
+        let Some(plan) = &self.plan else { return };
         let changes = SelectionChange::between(self.recorded.as_ref(), &plan.selection);
         if let Some(changes) = &changes {
             changes.apply(self.recorded.get_or_insert_default());

@@ -440,9 +440,24 @@ fn what_is_written_the_plan_with_it_and_what_follows_are_inputs_of_their_own() {
     assert!(written.timeline.is_none() && written.answers.is_empty() && written.again);
     let planned = world.core.handle(Input::Tick, wall, now);
     assert!(planned.timeline.is_some() && planned.answers.is_empty() && planned.again);
+    assert_eq!(decided(&world, &planned), [], "its entry is left to the next input");
     let answered = world.core.handle(Input::Tick, wall, now);
     assert!(matches!(&answered.answers[..], [(900, Answer::Committed(_))]), "{answered:?}");
     assert!(answered.timeline.is_none() && !answered.again);
+    let number = planned.timeline.map(|timeline| timeline.number);
+    assert_eq!(decided(&world, &answered), Vec::from_iter(number));
+}
+
+/// The decisions that `outputs` have written, or that wait.
+fn decided(world: &World, outputs: &Outputs) -> Vec<Generation> {
+    let written = outputs.append.iter().flatten().map(|entry| &entry.event);
+    let number = |event: &Event| match event {
+        Event::Decided { number, .. } => Some(*number),
+        _ => None,
+    };
+    let mut all: Vec<_> = written.chain(world.core.outbox.pending()).filter_map(number).collect();
+    all.dedup();
+    all
 }
 
 /// The second lease becomes durable when what follows from the plan with the first one is still owed.
@@ -508,6 +523,12 @@ fn an_edit_while_the_consequences_of_a_plan_are_owed_makes_no_lease_short() {
         assert!(outputs.notices.is_empty() && short.is_none(), "{:?}", outputs.notices);
         assert!(world.core.fleet.groups.iter().all(|machines| !machines.is_empty()));
         if !outputs.again {
+            let first = planned.timeline.as_ref().map(|timeline| timeline.number);
+            assert_eq!(
+                decided(&world, &outputs).first().copied(),
+                first,
+                "both plans are recorded"
+            );
             return;
         }
         input = Input::Tick;

@@ -283,6 +283,22 @@ impl World {
             input = outputs.again.then_some(Input::Tick);
             self.perform(outputs);
         }
+        self.check_last_decision();
+    }
+
+    /// The last timeline of this process is in the ledger, or on its way there.
+    fn check_last_decision(&self) {
+        let Some(told) = self.last_number.filter(|told| told.epoch == self.core.number.epoch)
+        else {
+            return;
+        };
+        let written = self.ledger.iter().map(|entry| &entry.event);
+        let number = |event: &Event| match event {
+            Event::Decided { number, .. } => Some(*number),
+            _ => None,
+        };
+        let last = written.chain(self.core.outbox.pending()).filter_map(number).max();
+        assert_eq!(last, Some(told), "the last timeline is recorded");
     }
 
     pub(super) fn perform(&mut self, outputs: Outputs) {
