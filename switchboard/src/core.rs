@@ -197,6 +197,8 @@ pub struct Core {
     /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
+    /// Whether the last look left something to the next one.
+    has_left_out: bool,
     asleep: Arc<BTreeSet<MachineId>>,
     /// What was logged last of the machines of no group that wait, and of newcomers.
     waiting_told: Told,
@@ -301,6 +303,7 @@ impl Core {
             owes: Owes::Nothing,
             unseen: true,
             looked_at: None,
+            has_left_out: false,
             asleep: Arc::default(),
             waiting_told: Told::default(),
             newcomers_told: Told::default(),
@@ -542,6 +545,17 @@ impl Core {
         self.judge_meters(&readings, wall, now);
         self.correct_load(readings, wall, now);
         self.see_who_is_back(wall, now);
+        // These wait for the next look at most once.
+        self.has_left_out = has_done_much && !self.has_left_out;
+        if !self.has_left_out {
+            self.see_what_is_off(wall, now, outputs);
+        }
+        self.tell_waiting(now, outputs);
+    }
+
+    /// Sees which machines are confirmed to be asleep, which of those that are off are too many, and
+    /// how many there are of each kind.
+    fn see_what_is_off(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
         self.give_back_excess(wall, now);
         let (policy, fleet, held) = (&self.policy, self.inventory.last_fleet(), &self.selection);
         let is_returning = |machine: &MachineId| {
@@ -549,7 +563,6 @@ impl Core {
         };
         let census = &mut self.census;
         self.inventory.take_census(census, policy, fleet, (held, is_returning), wall, now);
-        self.tell_waiting(now, outputs);
         let asleep = self.inventory.asleep(&self.policy, &self.selection, wall, now);
         if asleep != *self.asleep {
             self.asleep = Arc::new(asleep);

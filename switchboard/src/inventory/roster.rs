@@ -1,6 +1,6 @@
 //! The machines that a plan can choose, kept up to date as reports come in. A look through the
 //! inventory visits only the machines whose reports have changed in what matters here, and those that
-//! are chosen to be off: at a large site these are few.
+//! are newly chosen to be off, or no longer, or whose state has changed: at a large site these are few.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -22,8 +22,9 @@ pub(super) struct Roster {
     joined: Vec<usize>,
     /// Machines whose reports have changed since the last look.
     changed: BTreeSet<MachineId>,
-    /// The machines that were chosen at the last look.
-    chosen: Vec<MachineId>,
+    /// The machines that were chosen at the last look, in order, and the states of those that were to be
+    /// off then.
+    chosen: Vec<(MachineId, Option<MachineState>)>,
     /// Whether all machines must be looked at: the groups have changed.
     is_stale: bool,
     /// Whether machines had had the time to appear at the last look.
@@ -133,7 +134,8 @@ impl Inventory {
             let fleet = self.fleet(policy, held, wall, now);
             roster.counted = self.counted(policy);
             roster.changed.clear();
-            roster.chosen = held.off.keys().cloned().collect();
+            roster.chosen =
+                chosen_in(held, states).map(|(id, state)| (id.clone(), state)).collect();
             let is_changed = fleet != roster.fleet;
             roster.fleet = fleet;
             return is_changed;
@@ -143,15 +145,27 @@ impl Inventory {
         for machine in &changed {
             is_changed |= self.recount(roster, policy, machine);
         }
-        let chosen = std::mem::take(&mut roster.chosen);
-        let no_longer = chosen.iter().filter(|machine| !held.off.contains_key(*machine));
-        for machine in changed.iter().chain(no_longer).chain(held.off.keys()) {
+        // A machine that is chosen as before, and that is in the same state, is listed as before.
+        let mut listed: BTreeSet<&MachineId> = changed.iter().collect();
+        let before = std::mem::take(&mut roster.chosen);
+        let mut earlier = before.iter().peekable();
+        for (machine, state) in chosen_in(held, states) {
+            while let Some((gone, _)) = earlier.next_if(|(other, _)| other < machine) {
+                listed.insert(gone);
+            }
+            let known = earlier.next_if(|(other, _)| other == machine).map(|(_, state)| *state);
+            if known != Some(state) {
+                listed.insert(machine);
+            }
+        }
+        listed.extend(earlier.map(|(gone, _)| gone));
+        for machine in listed {
             let group = self.group(policy, machine);
             let state = states.get(machine).copied();
             let listed = group.and_then(|_| self.listed(policy, machine, held, state, settled));
             is_changed |= roster.list(machine, group, listed);
         }
-        roster.chosen.extend(held.off.keys().cloned());
+        roster.chosen = chosen_in(held, states).map(|(id, state)| (id.clone(), state)).collect();
         is_changed
     }
 
@@ -222,6 +236,19 @@ impl Inventory {
         };
         Some(Known { id: machine.clone(), reached: device.is_some(), failing, absent })
     }
+}
+
+/// The machines of `held`, in order, with the states of those that `states` has.
+fn chosen_in<'a>(
+    held: &'a Selection,
+    states: &'a BTreeMap<MachineId, MachineState>,
+) -> impl Iterator<Item = (&'a MachineId, Option<MachineState>)> {
+    let mut states = states.iter().peekable();
+    held.off.keys().map(move |machine| {
+        while states.next_if(|(other, _)| *other < machine).is_some() {}
+        let state = states.next_if(|(other, _)| *other == machine);
+        (machine, state.map(|(_, state)| *state))
+    })
 }
 
 impl Roster {
