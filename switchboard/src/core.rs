@@ -197,7 +197,7 @@ pub struct Core {
     /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
-    /// Whether the last look left something to the next one.
+    /// Whether the next look must not leave anything to the one after it.
     has_left_out: bool,
     asleep: Arc<BTreeSet<MachineId>>,
     /// What was logged last of the machines of no group that wait, and of newcomers.
@@ -208,7 +208,8 @@ pub struct Core {
     /// The selection that the ledger will have once all waiting entries are written; `None` if that
     /// is not known.
     recorded: Option<Selection>,
-    /// What the plan in force has changed, until that is taken over.
+    /// What the plan in force has changed, until the next input takes it over. Until then, `states` and
+    /// `planned_in` are those of the plan before.
     fresh: Option<Fresh>,
     serial: u64,
     permitted: Option<(Generation, Instant)>,
@@ -303,7 +304,7 @@ impl Core {
             owes: Owes::Nothing,
             unseen: true,
             looked_at: None,
-            has_left_out: false,
+            has_left_out: true,
             asleep: Arc::default(),
             waiting_told: Told::default(),
             newcomers_told: Told::default(),
@@ -346,7 +347,7 @@ impl Core {
         }
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
-        self.take_plan_over(wall, now);
+        self.take_plan_over(now);
         self.read_tenants();
         // A tick looks through the inventory, makes a plan, or sees to what follows from one, and what is
         // written or reported leaves the plan to the next input, so that few inputs do the work of two.
@@ -390,14 +391,15 @@ impl Core {
         }
         // What follows from what was seen or written follows from the new plan.
         if self.owes != Owes::Consequences && self.must_plan(wall) {
-            self.owes = if may_plan {
-                self.decide(wall, &mut outputs);
-                Owes::Consequences
-            } else {
-                Owes::Plan
-            };
             outputs.again = true;
-            outputs.append = self.outbox.next(now);
+            if may_plan {
+                // The next input has its entry written, together with what waits now.
+                self.decide(wall, &mut outputs);
+                self.owes = Owes::Consequences;
+            } else {
+                outputs.append = self.outbox.next(now);
+                self.owes = Owes::Plan;
+            }
             return outputs;
         }
         if std::mem::replace(&mut self.owes, Owes::Nothing) == Owes::Consequences {
@@ -637,6 +639,7 @@ impl Core {
         let edges = [plan.next_edge(wall), self.policy.facility.next_limit_change(wall)];
         self.next_edge = edges.into_iter().flatten().min();
         self.selection = plan.selection.clone();
+        self.counted = None;
         // A machine that may be woken at once needs one more plan right after this one, and no
         // later edge would cause it.
         self.replan = plan
@@ -667,12 +670,12 @@ impl Core {
     }
 
     /// Takes over what the plan in force has changed, if it was just made: its entry in the ledger, the
-    /// first timeline of each lease, and the states of the machines. It is left to the input after the
-    /// plan, because both take their time at large sites.
-    fn take_plan_over(&mut self, wall: Timestamp, now: Instant) {
+    /// first timeline of each lease, and the states of the machines. This is left to the input after the
+    /// plan, because at large sites either takes its time.
+    fn take_plan_over(&mut self, now: Instant) {
         let Some(Fresh { machines, leases, is_told }) = self.fresh.take() else { return };
         if is_told {
-            self.record_decision(wall);
+            self.record_decision();
         }
         self.number_what_is_planned(&leases);
         self.update_states(now, |machine| machines.contains(machine));
@@ -692,8 +695,9 @@ impl Core {
     }
 
     /// Queues the entry about the plan in force.
-    fn record_decision(&mut self, wall: Timestamp) {
+    fn record_decision(&mut self) {
         let Some(plan) = &self.plan else { return };
+        let made_at = plan.made_at;
         let changes = SelectionChange::between(self.recorded.as_ref(), &plan.selection);
         if let Some(changes) = &changes {
             changes.apply(self.recorded.get_or_insert_default());
@@ -713,7 +717,7 @@ impl Core {
             deficits: plan.deficits.iter().take(DEFICITS).cloned().collect(),
             reasons,
         };
-        self.note(event, wall);
+        self.note(event, made_at);
     }
 
     /// Drops from the returning machines those that mine again, and those that no group claims.

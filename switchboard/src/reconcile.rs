@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// In so many inputs after an entry is written, at most, the plan is made with it and its command is
 /// answered.
 const ANSWERED_WITHIN: usize = 3;
+/// At the end, so many times at most, what is left is written: each time, more may follow from it.
+const WRITES_AT_END: usize = 3;
 /// The maximum number of reports of one receiver taken in a row before other events get their turn.
 const REPORTS: usize = 64;
 
@@ -58,6 +60,8 @@ pub struct Switchboard {
     stepped: bool,
     /// Whether the core has a plan to make.
     again: bool,
+    /// Whether metrics are to be shown when the core has no plan to make.
+    shows: bool,
     broadcast: Broadcast,
 }
 
@@ -135,6 +139,7 @@ impl Switchboard {
             unwritten: false,
             stepped: false,
             again: false,
+            shows: false,
             broadcast: Broadcast::default(),
         };
         Ok((switchboard, Handle { commands: commands_tx, links: links_tx }))
@@ -162,7 +167,7 @@ impl Switchboard {
                 }
                 _ = tick.tick() => {
                     self.handle(Input::Tick);
-                    self.show();
+                    self.shows = true;
                 }
                 // After the commands: a person waits for them, and each may make the plan that is due.
                 () = std::future::ready(()), if self.again => {
@@ -170,6 +175,10 @@ impl Switchboard {
                 }
                 Some(outlet) = self.links.recv() => self.join(outlet),
                 (receiver, report) = next_report(&mut self.outlets) => self.take(receiver, report),
+            }
+            // Between a plan and the next input, the states of its machines are still those of before.
+            if !self.again && std::mem::take(&mut self.shows) {
+                self.show();
             }
         }
         self.finish().await;
@@ -338,19 +347,24 @@ impl Switchboard {
         );
     }
 
+    /// Has the plan made that is due, and what follows from it: it is recorded, and the commands are
+    /// answered whose entries it was made with.
+    fn catch_up(&mut self) {
+        for _ in 0..ANSWERED_WITHIN {
+            if self.again {
+                self.handle(Input::Tick);
+            }
+        }
+    }
+
     /// Writes what is left and releases the ledger.
     async fn finish(mut self) {
-        for _ in 0..2 {
-            if let Some(writing) = self.writing.take() {
-                let result = writing.await.unwrap_or(Err(WriteError::Closed));
-                self.written(result);
-                // The commands are answered once a plan has been made with what is written.
-                for _ in 0..ANSWERED_WITHIN {
-                    if self.again {
-                        self.handle(Input::Tick);
-                    }
-                }
-            }
+        self.catch_up();
+        for _ in 0..WRITES_AT_END {
+            let Some(writing) = self.writing.take() else { break };
+            let result = writing.await.unwrap_or(Err(WriteError::Closed));
+            self.written(result);
+            self.catch_up();
         }
         let writer = self.writer;
         drop(tokio::task::spawn_blocking(move || writer.close()).await);

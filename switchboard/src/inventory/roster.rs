@@ -1,5 +1,5 @@
 //! The machines that a plan can choose, kept up to date as reports come in. A look through the
-//! inventory visits only the machines whose reports have changed in what matters here, and those that
+//! inventory lists only the machines whose reports have changed in what matters here, and those that
 //! are newly chosen to be off, or no longer, or whose state has changed: at a large site these are few.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -25,6 +25,9 @@ pub(super) struct Roster {
     /// The machines that were chosen at the last look, in order, and the states of those that were to be
     /// off then.
     chosen: Vec<(MachineId, Option<MachineState>)>,
+    /// Whether all machines were looked at last, by the wall clock, which may be another than that of the
+    /// states: all that are chosen are listed by their states next.
+    lists_chosen: bool,
     /// Whether all machines must be looked at: the groups have changed.
     is_stale: bool,
     /// Whether machines had had the time to appear at the last look.
@@ -136,6 +139,7 @@ impl Inventory {
             roster.changed.clear();
             roster.chosen =
                 chosen_in(held, states).map(|(id, state)| (id.clone(), state)).collect();
+            roster.lists_chosen = true;
             let is_changed = fleet != roster.fleet;
             roster.fleet = fleet;
             return is_changed;
@@ -148,13 +152,14 @@ impl Inventory {
         // A machine that is chosen as before, and that is in the same state, is listed as before.
         let mut listed: BTreeSet<&MachineId> = changed.iter().collect();
         let before = std::mem::take(&mut roster.chosen);
+        let lists_chosen = std::mem::take(&mut roster.lists_chosen);
         let mut earlier = before.iter().peekable();
         for (machine, state) in chosen_in(held, states) {
             while let Some((gone, _)) = earlier.next_if(|(other, _)| other < machine) {
                 listed.insert(gone);
             }
             let known = earlier.next_if(|(other, _)| other == machine).map(|(_, state)| *state);
-            if known != Some(state) {
+            if lists_chosen || known != Some(state) {
                 listed.insert(machine);
             }
         }

@@ -52,6 +52,16 @@ fn selection(random: &mut StdRng, secs: i64) -> Selection {
     held
 }
 
+/// The states of the machines that are to be off at `secs`.
+fn states(seen: &Seen, held: &Selection, secs: i64) -> BTreeMap<MachineId, MachineState> {
+    let state = |id: &MachineId| {
+        let chosen = held.current(id, at(secs))?;
+        let (inventory, now) = (&seen.inventory, seen.now(secs));
+        Some((id.clone(), inventory.state(&seen.policy, id, Some(chosen), at(secs), now)))
+    };
+    held.off.keys().filter_map(state).collect()
+}
+
 #[test]
 fn it_agrees_with_all_reports_after_each_of_them() {
     for seed in 0..40 {
@@ -69,18 +79,27 @@ fn it_agrees_with_all_reports_after_each_of_them() {
                 2 => seen.agent(secs, &devices(&mut random, secs), Vec::new()),
                 3 => held = selection(&mut random, secs),
                 _ if random.random_bool(0.1) => seen.inventory.regroup(&seen.policy),
+                _ if random.random_bool(0.1) => {
+                    // All is looked at while the wall clock is an hour ahead; the states are by another.
+                    seen.inventory.regroup(&seen.policy);
+                    let (now, states) = (seen.now(secs), states(&seen, &held, secs));
+                    let ahead = at(secs + 3600);
+                    if let Some(new) =
+                        seen.inventory.new_fleet(&seen.policy, &held, &states, ahead, now)
+                    {
+                        fleet = new.clone();
+                    }
+                }
                 _ => {}
             }
             if random.random_bool(0.3) {
                 continue;
             }
             let (wall, now) = (at(secs), seen.now(secs));
-            let state = |id: &MachineId| {
-                let chosen = held.current(id, wall)?;
-                let state = seen.inventory.state(&seen.policy, id, Some(chosen), wall, now);
-                Some((id.clone(), state))
-            };
-            let states = held.off.keys().filter_map(state).collect();
+            let states = states(&seen, &held, secs);
+            if let Some(new) = seen.inventory.new_fleet(&seen.policy, &held, &states, wall, now) {
+                fleet = new.clone();
+            }
             if let Some(new) = seen.inventory.new_fleet(&seen.policy, &held, &states, wall, now) {
                 fleet = new.clone();
             }
