@@ -5,6 +5,7 @@
 mod census;
 mod endpoint;
 mod permitted;
+mod presence;
 mod proof;
 mod roster;
 

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{DeviceState, MachineId, Permitted, Serving, SessionReport, Watts};
+use directive::{MachineId, Permitted, Serving, SessionReport, Watts};
 
+use super::presence::Presence;
 use super::{Endpoint, Inventory, MachineState, View};
 use crate::facility::PerFeed;
 use crate::policy::Policy;
@@ -33,18 +34,6 @@ pub(super) struct PermittedSet {
     has_removed: bool,
     /// Whether the last answer of [`Inventory::changed_permitted`] was everyone.
     tells_everyone: bool,
-}
-
-/// How a machine shows itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Presence {
-    /// Not at all.
-    Away,
-    /// Its device answers.
-    Answers,
-    /// It has a session without work.
-    Connected,
-    Works,
 }
 
 impl PermittedSet {
@@ -263,18 +252,5 @@ impl Inventory {
         }
         self.permitted = set;
         seen.into_iter().collect()
-    }
-
-    fn presence(&self, machine: &MachineId) -> Presence {
-        let sessions = self.sessions(machine).filter(|session| session.sessions > 0);
-        let session = sessions.map(|session| match session.serving {
-            Serving::Working => Presence::Works,
-            Serving::Parked | Serving::Gone => Presence::Connected,
-        });
-        let device = self.device(machine).map_or(Presence::Away, |device| {
-            let answers = device.report.state != DeviceState::Unknown;
-            if answers { Presence::Answers } else { Presence::Away }
-        });
-        session.max().unwrap_or(device)
     }
 }
