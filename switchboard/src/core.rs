@@ -17,6 +17,7 @@ mod outbox;
 mod raises;
 mod shortages;
 mod sleepers;
+mod supply;
 mod view;
 mod withheld;
 
@@ -54,6 +55,7 @@ use raises::{Raises, Recording};
 pub use shortages::Notice;
 use shortages::{Shortages, Told};
 use sleepers::Sleepers;
+use supply::Supplies;
 use withheld::Withheld;
 
 /// Something that happens to the switchboard.
@@ -173,6 +175,8 @@ pub struct Core {
     corrections: Corrections,
     /// What is thought of the meters.
     plausible: Plausibility,
+    /// Which feeds have power.
+    supplies: Supplies,
     guards: Guards,
     /// The holds of agents that the last timeline was made with.
     holds_told: BTreeMap<ReceiverId, u64>,
@@ -285,6 +289,7 @@ impl Core {
             sums: FeedSums::new(policy.facility.feeds()),
             corrections: Corrections::new(policy.facility.feeds()),
             plausible: Plausibility::new(policy.facility.feeds()),
+            supplies: Supplies::new(policy.facility.feeds()),
             policy,
             states: BTreeMap::new(),
             counted: None,
@@ -544,6 +549,7 @@ impl Core {
         self.see_sleepers(wall, now, has_done_much, outputs);
         self.see_raises(now);
         let readings = self.readings(wall, now);
+        self.see_supply(&readings, wall, now);
         self.judge_meters(&readings, wall, now);
         self.correct_load(readings, wall, now);
         self.see_who_is_back(wall, now);

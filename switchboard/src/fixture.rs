@@ -136,6 +136,7 @@ pub(crate) fn policy_with(change: impl FnOnce(&mut FacilityParts)) -> Policy {
         },
         unassigned: Unassigned::Park,
         newcomers: Newcomers::default(),
+        reclose_settle: Duration::from_secs(60),
     }
 }
 

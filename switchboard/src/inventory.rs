@@ -29,6 +29,7 @@ use crate::view::{MachineView, ReceiverView};
 pub use census::Census;
 use endpoint::{Device, Devices, ENTRIES, Endpoint, Measured, View};
 use permitted::PermittedSet;
+use presence::Presences;
 use roster::{Counted, Roster};
 
 /// The maximum number of receivers. A further link is refused and counted, unless a known receiver
@@ -74,6 +75,7 @@ pub struct Inventory {
     readings: HashMap<MeterId, Reading>,
     roster: Roster,
     permitted: PermittedSet,
+    presences: Presences,
     overflow: Overflow,
     exchanges: Exchanges,
     /// When the first report came.

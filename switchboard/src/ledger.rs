@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::admit::Line;
+use crate::blackout::SupplyChange;
 use crate::commitment::{Breach, Figure, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::{Deficit, Selection};
@@ -138,6 +139,8 @@ pub enum Event {
     },
     /// What is thought of some feeds' meters has changed.
     MetersJudged { meters: Vec<MeterChange> },
+    /// Feeds have lost their power, or have it again.
+    SupplyChanged { feeds: Vec<SupplyChange> },
     /// A policy came into force.
     PolicyLoaded {
         /// SHA-256 of the file.
@@ -175,6 +178,7 @@ impl Event {
             Self::Adopted { .. } => "adopted",
             Self::Permitted { .. } => "permitted",
             Self::MetersJudged { .. } => "meters_judged",
+            Self::SupplyChanged { .. } => "supply_changed",
             Self::PolicyLoaded { .. } => "policy_loaded",
             Self::PolicyRefused { .. } => "policy_refused",
         }

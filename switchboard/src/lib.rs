@@ -7,6 +7,7 @@
 
 pub mod admit;
 pub mod api;
+pub mod blackout;
 pub mod broadcast;
 pub mod cause;
 pub mod commitment;

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use directive::{FeedId, LeaseId, Watts};
 use tracing::{error, info, warn};
 
+use crate::blackout::{FeedSupply, SupplyChange};
 use crate::commitment::{Doing, Figure};
 use crate::core::Core;
 use crate::ledger::{Entry, Event};
@@ -88,6 +89,7 @@ fn worth_telling(event: &Event) -> Option<Event> {
         | Event::Breached { .. }
         | Event::Adopted { .. }
         | Event::MetersJudged { .. }
+        | Event::SupplyChanged { .. }
         | Event::PolicyLoaded { .. }
         | Event::PolicyRefused { .. } => Some(event.clone()),
     }
@@ -136,6 +138,7 @@ fn tell(event: &Event, core: &Core) {
             warn!(%lease, missing = %breach.missing, doing, why = breach.why, "lease breached");
         }
         Event::MetersJudged { meters } => tell_meters(meters),
+        Event::SupplyChanged { feeds } => tell_supply(feeds),
         Event::PolicyLoaded { digest, revision } => info!(digest, revision, "policy in force"),
         Event::PolicyRefused { digest, why, .. } => {
             error!(digest, why, "policy refused, the former one stays");
@@ -169,6 +172,28 @@ fn tell_meters(meters: &[MeterChange]) {
                 }
             }
             few => few.iter().for_each(|one| tell_meter(one)),
+        }
+    }
+}
+
+/// Logs changes of the supply of feeds: one line for those that change in the same way together. Those
+/// below a feed without power go with it.
+fn tell_supply(changes: &[SupplyChange]) {
+    for supply in [FeedSupply::Dead, FeedSupply::Reclosing, FeedSupply::Live] {
+        let changed = changes.iter().filter(|change| change.to == supply && change.with.is_none());
+        let changed: Vec<&SupplyChange> = changed.collect();
+        let Some(first) = changed.first() else { continue };
+        let names: Vec<&str> = changed.iter().take(3).map(|one| one.feed.as_str()).collect();
+        let (feeds, count, since) = (names.join(", "), changed.len(), first.since);
+        match supply {
+            FeedSupply::Dead => {
+                let (before, machines) = (first.before, first.machines);
+                warn!(feeds, count, %since, %before, machines, "feeds have lost their power");
+            }
+            FeedSupply::Reclosing => {
+                info!(feeds, count, %since, "feeds have power again, and settle");
+            }
+            FeedSupply::Live => info!(feeds, count, %since, "feeds are live again"),
         }
     }
 }

@@ -64,6 +64,12 @@ struct MeterOfFeed {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SupplyOfFeed {
+    feed: String,
+    state: &'static str,
+}
+
 type Number = Gauge<i64, AtomicI64>;
 
 /// Handles to every metric.
@@ -78,6 +84,7 @@ pub(crate) struct Metrics {
     committed: Family<OfFeed, Number>,
     usable: Family<OfFeed, Number>,
     meter_state: Family<MeterOfFeed, Number>,
+    feed_supply: Family<SupplyOfFeed, Number>,
     head_seq: Number,
     ledger_up: Number,
     ledger_failures: Counter,
@@ -148,6 +155,11 @@ impl Metrics {
             "tieline_switchboard_feed_meter_state",
             "1 for the state of the feed's meter",
             m.meter_state.clone(),
+        );
+        registry.register(
+            "tieline_switchboard_feed_supply",
+            "1 for whether the feed has power: live, dead or reclosing",
+            m.feed_supply.clone(),
         );
         registry.register(
             "tieline_switchboard_ledger_head_seq",
@@ -297,12 +309,16 @@ impl Metrics {
         self.committed.clear();
         self.usable.clear();
         self.meter_state.clear();
+        self.feed_supply.clear();
         self.lease_shortfall.clear();
         for view in feeds {
             let feed = OfFeed { feed: view.feed.to_string() };
             self.committed.get_or_create(&feed).set(view.committed.0);
             self.usable.get_or_create(&feed).set(view.usable.0);
             self.lease_shortfall.get_or_create(&feed).set(0);
+            let supply =
+                SupplyOfFeed { feed: feed.feed.clone(), state: view.supply.state.as_str() };
+            self.feed_supply.get_or_create(&supply).set(1);
             if let Some(meter) = &view.meter_health {
                 let (feed, state) = (view.feed.to_string(), meter.state.as_str());
                 self.meter_state.get_or_create(&MeterOfFeed { feed, state }).set(1);

@@ -27,6 +27,7 @@ use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::words::kilowatts;
 use history::History;
 pub(crate) use history::Sample;
+pub(crate) use state::Judging;
 pub use state::{MeterChange, MeterState};
 
 /// What bounds the meter of one feed at one look.
@@ -50,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) known: (Watts, Watts),
     /// The most that tenants at and below the feed may draw, whenever they come and go.
     pub(crate) tenants: Watts,
+    /// Whether the meter is judged at all.
+    pub(crate) judging: Judging,
     /// The most that may be drawn between this meter and the meters below it.
     pub(crate) own_most: Watts,
 }
@@ -298,6 +301,11 @@ impl Plausibility {
             let meter = &mut self.meters[feed];
             let from = meter.state;
             match (seen.sample, verdicts[feed]) {
+                (Some(_), _) if seen.judging == Judging::Waits => continue,
+                (Some(_), _) if seen.judging == Judging::Rests => {
+                    meter.rest();
+                    meter.since = meter.since.or(Some(wall));
+                }
                 (Some(sample), Some(verdict)) => {
                     meter.state = meter.before_silence.take().unwrap_or(meter.state);
                     meter.take(verdict, sample, seen.known, is_new[feed], now);
@@ -325,7 +333,10 @@ impl Plausibility {
         now: Instant,
         prove: impl FnOnce(&PerFeed<Option<Within>>) -> PerFeed<Proof>,
     ) {
-        let asks = PerFeed::each(feeds, |feed| self.meters[feed].asks(seen[feed].as_ref()?));
+        let asks = PerFeed::each(feeds, |feed| {
+            let seen = seen[feed].as_ref().filter(|seen| seen.judging == Judging::Usual)?;
+            self.meters[feed].asks(seen)
+        });
         for feed in feeds.numbers() {
             let meter = &mut self.meters[feed];
             meter.proof = meter.proof.filter(|answer| match asks[feed] {
@@ -366,7 +377,7 @@ impl Plausibility {
             shown.fold((Watts::ZERO, 0), |(sum, count), watts| (sum + watts, count + 1))
         });
         let mut verdicts = PerFeed::each(feeds, |feed| {
-            let seen = seen[feed].as_ref()?;
+            let seen = seen[feed].as_ref().filter(|seen| seen.judging == Judging::Usual)?;
             Some(self.meters[feed].judge(seen, seen.sample?, below[feed], settle, now))
         });
         let mut unchecked = Vec::new();
@@ -471,6 +482,16 @@ impl Meter {
         if self.state == MeterState::Ok {
             (self.finding, self.good) = (None, 0);
         }
+    }
+
+    /// Forgets what is held against the next samples.
+    fn rest(&mut self) {
+        self.state = self.before_silence.take().unwrap_or(self.state);
+        if self.state == MeterState::Silent {
+            self.state = MeterState::Ok;
+        }
+        self.history.break_off();
+        (self.doubt, self.low, self.base, self.proof) = (None, None, None, None);
     }
 
     /// A meter that was implausible is so when it answers again: its agent may have restarted.

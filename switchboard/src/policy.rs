@@ -131,6 +131,7 @@ fn build(document: &Document, root: &Section<'_>) -> Option<Policy> {
         failsafe: failsafe?,
         unassigned: site.unassigned_sessions,
         newcomers: site.newcomers,
+        reclose_settle: site.reclose_settle,
     })
 }
 

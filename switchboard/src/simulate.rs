@@ -1,5 +1,6 @@
 //! Gives the crate `simulation` the core, what it is made from, and what is told to receivers.
 
+pub use crate::blackout::FeedSupply;
 pub use crate::broadcast::{Broadcast, Change};
 pub use crate::commitment::{Breach, Doing, Phase};
 pub use crate::core::{Answer, Command, Core, Input, Outputs, Refused};

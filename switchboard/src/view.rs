@@ -24,10 +24,10 @@ pub use plan::{PlanBody, PlanView, RoomView, StepView};
 pub use problem::{ErrorAnswer, ErrorView, MistakeView};
 pub use shortage::{ShortLease, Shortage};
 pub use site::{
-    AdoptRequest, AdoptedAnswer, AdoptedState, AdoptedView, DoubtedMeter, DriverDownView,
-    FeedGuardView, FeedMeterView, FeedView, FeedsAnswer, FileNotice, GroupView, HeadAnswer,
-    LedgerView, MachineCounts, MachineView, MachinesAnswer, NewcomersView, ReceiverView,
-    SleeperView, SleepersView, StatusView, UnassignedView,
+    AdoptRequest, AdoptedAnswer, AdoptedState, AdoptedView, DeadFeedView, DoubtedMeter,
+    DriverDownView, FeedGuardView, FeedMeterView, FeedView, FeedsAnswer, FileNotice, GroupView,
+    HeadAnswer, LedgerView, MachineCounts, MachineView, MachinesAnswer, NewcomersView,
+    ReceiverView, SleeperView, SleepersView, StatusView, SupplyView, UnassignedView,
 };
 
 /// The version of the JSON: it stands once in every answer, and rises when a name or a type changes.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use directive::{GuardState, MachineId};
 use proxy::{Counts, TargetView, Workers};
 use serde_json::{Value, json};
+use switchboard::blackout::FeedSupply;
 use switchboard::plausible::MeterState;
 use switchboard::view::{
-    DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, NewcomersView, OffCountView, SleepersView,
-    StatusView, UnassignedView,
+    DeadFeedView, DoubtedMeter, FeedView, FeedsAnswer, MachineCounts, NewcomersView, OffCountView,
+    SleepersView, StatusView, UnassignedView,
 };
 
 use crate::cli::Server;
@@ -230,6 +231,7 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
             refused.why.trim_end()
         ));
     }
+    alarms.extend(site.dead_feeds.iter().map(|dead| without_power(dead, shown)));
     alarms.extend(site.meters_not_ok.iter().map(|meter| doubted(meter, shown)));
     if let Some(why) = &site.raises_withheld {
         alarms.push(format!("machines wait to come back: {why}"));
@@ -253,6 +255,20 @@ fn alarms(site: &StatusView, shown: &Shown) -> Vec<String> {
         format!("put to sleep by us, and out of reach of every driver: {sleepers}")
     }));
     alarms.into_iter().map(|alarm| printable_lines(&alarm)).collect()
+}
+
+/// A feed that has no power, or has it again and settles.
+fn without_power(dead: &DeadFeedView, shown: &Shown) -> String {
+    let DeadFeedView { feed, state, since, until } = dead;
+    let since = shown.moment(*since);
+    match (state, until) {
+        (FeedSupply::Reclosing, Some(until)) => format!(
+            "feed {feed} was without power from {since} on; nothing is raised there before {}, and \
+             not before it is steady",
+            shown.moment(*until)
+        ),
+        _ => format!("feed {feed} has no power since {since}: nothing is raised there"),
+    }
 }
 
 /// Machines that no group claims: those that have work or a device count as load, the others wait.

@@ -431,6 +431,7 @@ impl Core {
             wall,
         );
         self.plausible = self.carried_plausibility(&policy);
+        self.supplies = self.carried_supplies(&policy);
         self.policy = policy;
         self.keep_from_work(claimed, wall);
         self.sums = FeedSums::new(self.policy.facility.feeds());

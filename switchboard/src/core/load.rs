@@ -58,7 +58,10 @@ impl Core {
         let Readings { samples, figures, less } = readings;
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
-        let samples = PerFeed::each(feeds, |feed| samples[feed].filter(|_| self.is_believed(feed)));
+        // A load that is gone with the power comes back with it.
+        let is_affected = self.affected_by_loss();
+        let counts = |feed: FeedNumber| self.is_believed(feed) && !is_affected[feed];
+        let samples = PerFeed::each(feeds, |feed| samples[feed].filter(|_| counts(feed)));
         let ending = self.ending();
         let shown = |feed: FeedNumber| {
             let (metered, taken_at) = samples[feed]?;

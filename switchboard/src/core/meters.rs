@@ -95,6 +95,7 @@ impl Core {
                 machines: machines[feed].saturating_sub(sure + possible) + leased,
                 known,
                 tenants: tenants[feed],
+                judging: self.judging(feed),
                 own_most: most(feed).saturating_sub(below[feed]) + rented[feed],
             })
         })

@@ -345,6 +345,13 @@ impl Core {
         let mut granted = BTreeSet::new();
         for (machine, raise) in order {
             let path = feeds.path(raise.feed);
+            // What it was granted before is void without power, also where it was back already.
+            if let Some(why) = self.why_dead(raise.feed) {
+                (raise.granted, raise.booked, raise.back) = (None, None, None);
+                raise.withheld = Some(why.clone());
+                waits.get_or_insert(why);
+                continue;
+            }
             // A device that was not read since the start may be in any state.
             if raise.newcomer.is_none()
                 && self.is_young(now)
@@ -452,7 +459,11 @@ impl Core {
         let less = self.less(&PerFeed::all(feeds, None), now);
         let soon = later(wall, self.policy.failsafe.permit_ttl);
         let away = self.inventory.away_load(&self.policy);
+        let missing = self.missing_power(wall, now);
         PerFeed::each(feeds, |feed| {
+            if let Some(why) = self.without_power(feed) {
+                return Err(why);
+            }
             if feeds[feed].meter.is_none() {
                 return Ok(Watts(i64::MAX / 2));
             }
@@ -464,7 +475,7 @@ impl Core {
             };
             // A tenant without a meter counts with what the meter shows beyond everything else, up
             // to what it rents. What a tenant draws beyond its lease leaves no room.
-            let others = headroom.metered - headroom.leased;
+            let others = headroom.metered - headroom.leased + missing[feed];
             let correction = self.corrections.planned()[feed].max(Watts::ZERO);
             let mining = figures[feed] + correction - less[feed].down;
             let tenants = (others - mining).max(Watts::ZERO).min(self.sums.unmetered(feed));

@@ -10,6 +10,7 @@ mod phases;
 mod renewals;
 mod shortages;
 mod sleepers;
+mod supply;
 mod world;
 
 use std::collections::VecDeque;

@@ -222,6 +222,7 @@ impl Core {
             newcomers: self.newcomers_view(),
             asleep_not_by_us: self.sleepers.not_by_us().clone(),
             asleep_out_of_reach: self.sleepers.out_of_reach().clone(),
+            dead_feeds: self.dead_feeds(),
             drivers_down: self.drivers.down(),
         }
     }
@@ -271,6 +272,7 @@ impl Core {
                 room: room[number].as_ref().ok().copied().filter(|_| feed.meter.is_some()),
                 permitted: permitted[number],
                 machines_waiting: waiting[number],
+                supply: self.supply_view(number),
                 guard: self.guards.feed(number).map(|(agent, guard)| FeedGuardView {
                     agent: agent.clone(),
                     state: guard.state,

@@ -231,11 +231,15 @@ impl Inventory {
                 seen.extend(set.machines.iter().chain(set.newcomers.keys()).cloned());
             }
         }
+        for machine in &seen {
+            self.trace(policy, machine, now);
+        }
         seen.retain(|machine| {
             let is_claimed = self.group(policy, machine).is_some();
             let is_off = off.contains_key(machine);
             set.see(machine, self.presence(machine), (is_claimed, is_off), now)
         });
+        self.forget_traces();
         if set.off.len() != off.len() || off.keys().any(|machine| !set.off.contains(machine)) {
             set.off = off.keys().cloned().collect();
         }

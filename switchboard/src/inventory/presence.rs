@@ -1,8 +1,16 @@
-//! How machines show themselves.
+//! How machines show themselves, and until when each had work: a feed that loses its power takes the
+//! signs of all its machines at once.
 
-use directive::{DeviceState, MachineId, Serving};
+use std::collections::HashMap;
+use std::time::Instant;
 
-use super::Inventory;
+use directive::{DeviceState, MachineId, MeterId, Serving};
+
+use super::endpoint::{Endpoint, Measured};
+use super::{Inventory, NAMES};
+use crate::blackout::Machines;
+use crate::facility::PerFeed;
+use crate::policy::Policy;
 
 /// How a machine shows itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +22,42 @@ pub(super) enum Presence {
     /// It has a session without work.
     Connected,
     Works,
+}
+
+/// The machines of groups, as they show themselves.
+#[derive(Debug, Default)]
+pub(super) struct Presences {
+    machines: HashMap<MachineId, Trace>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trace {
+    presence: Presence,
+    /// Until when it worked, if it does not now.
+    worked: Option<Instant>,
+}
+
+impl Presences {
+    fn see(&mut self, machine: &MachineId, presence: Presence, now: Instant) {
+        let Some(trace) = self.machines.get_mut(machine) else {
+            if presence > Presence::Away {
+                let trace = Trace { presence, worked: None };
+                self.machines.insert(machine.clone(), trace);
+            }
+            return;
+        };
+        let before = std::mem::replace(&mut trace.presence, presence);
+        if before == Presence::Works && presence < before {
+            trace.worked = Some(now);
+        }
+    }
+
+    /// Names that come and go must not stay for ever.
+    fn forget_gone(&mut self) {
+        if self.machines.len() > NAMES {
+            self.machines.retain(|_, trace| trace.presence > Presence::Away);
+        }
+    }
 }
 
 impl Inventory {
@@ -28,5 +72,75 @@ impl Inventory {
             if answers { Presence::Answers } else { Presence::Away }
         });
         session.max().unwrap_or(device)
+    }
+
+    /// Notes how `machine` shows itself now.
+    pub(super) fn trace(&mut self, policy: &Policy, machine: &MachineId, now: Instant) {
+        if self.group(policy, machine).is_none() {
+            return;
+        }
+        let presence = self.presence(machine);
+        // An agent or a proxy that has just started does not know a machine yet, which says nothing of
+        // the machine.
+        let is_known = presence > Presence::Away
+            || match self.device(machine) {
+                Some(device) => device.report.read_at.is_some(),
+                None => self.sessions(machine).next().is_some(),
+            };
+        if is_known {
+            self.presences.see(machine, presence, now);
+        }
+    }
+
+    pub(super) fn forget_traces(&mut self) {
+        self.presences.forget_gone();
+    }
+
+    /// Whether `meter` itself is silent: an agent that reads it was heard lately, and has no value of it
+    /// that is new. Values with the times of a wrong clock are no silence.
+    #[must_use]
+    pub fn is_mute(&self, policy: &Policy, meter: &MeterId, now: Instant) -> bool {
+        let Some(spec) = policy.facility.meters().get(meter) else { return false };
+        let is_live = |endpoint: &&Endpoint| {
+            endpoint.attached && endpoint.is_live(policy.failsafe.report_stale_after, now)
+        };
+        let live = self.endpoints.values().filter(is_live);
+        let mut read = live.flat_map(Endpoint::meters).filter(|(id, _)| *id == meter).peekable();
+        let is_old =
+            |measured: &Measured| now.saturating_duration_since(measured.moved) >= spec.stale_after;
+        read.peek().is_some()
+            && read.all(|(_, measured)| measured.report.watts.is_none() || is_old(measured))
+    }
+
+    /// Counts the machines at and below each feed from the instant that `froms` has for it. Of those
+    /// that `is_off`, nobody knows by their work whether they have power.
+    #[must_use]
+    pub(crate) fn count_present(
+        &self,
+        policy: &Policy,
+        froms: &PerFeed<Option<Instant>>,
+        is_off: impl Fn(&MachineId) -> bool,
+    ) -> PerFeed<Machines> {
+        let facility = &policy.facility;
+        let feeds = facility.feeds();
+        let mut counts = PerFeed::all(feeds, Machines::default());
+        for (machine, trace) in &self.presences.machines {
+            let Some(group) = self.group(policy, machine) else { continue };
+            let is_off = is_off(machine);
+            for &feed in feeds.path(facility.group_feed(group)) {
+                let Some(from) = froms[feed] else { continue };
+                let count = &mut counts[feed];
+                let is_away = trace.presence == Presence::Away;
+                count.shown += u32::from(!is_away);
+                let worked = trace.worked.is_some_and(|at| at >= from);
+                if !is_off && (trace.presence == Presence::Works || worked) {
+                    count.worked += 1;
+                    count.draws += facility.groups()[group].watts;
+                    count.stopped += u32::from(trace.presence < Presence::Works);
+                    count.gone += u32::from(is_away);
+                }
+            }
+        }
+        counts
     }
 }

@@ -9,6 +9,7 @@ use crate::fixture::{at, lease, origin, policy};
 use crate::lease::Lease;
 
 mod permitted;
+mod presence;
 mod roster;
 
 fn meter(id: &str, watts: Option<i64>, taken: i64) -> MeterReport {

@@ -16,8 +16,9 @@ use super::{Entry, Event, Head, LedgerError, LedgerState, LedgerStore, Tampered}
 /// the events `sleepers`, `adopted` and `meters_judged`. 4 has leases that are made ready only when the one that they
 /// follow ends, which a program that knows only schema 3 would overlook, and the event
 /// `lease_amended`. 5 has the cause of each period in a decision, where a program that knows only
-/// schema 4 looks for a lease, and the event `permitted`.
-const SCHEMA: i64 = 5;
+/// schema 4 looks for a lease, and the event `permitted`. 6 has the event `supply_changed`, which a
+/// program that knows only schema 5 would take for tampering.
+const SCHEMA: i64 = 6;
 
 const CREATE: &str = "
     BEGIN;
@@ -29,7 +30,7 @@ const CREATE: &str = "
         prev BLOB NOT NULL,
         hash BLOB NOT NULL
     ) STRICT;
-    PRAGMA user_version = 5;
+    PRAGMA user_version = 6;
     COMMIT;
 ";
 

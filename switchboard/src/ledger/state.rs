@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 use crate::admit::Line;
+use crate::blackout::{FeedSupply, SupplyChange};
 use crate::commitment::{Breach, Phase, Unconfirmed};
 use crate::lease::Lease;
 use crate::plan::Selection;
@@ -82,6 +83,8 @@ pub struct LedgerState {
     pub sleepers: BTreeMap<MachineId, Sleeper>,
     /// The meters that were found to be implausible and not believed again since, with when.
     pub meters: BTreeMap<FeedId, (MeterChange, Timestamp)>,
+    /// The feeds without power, and those that have had it again for a short time only.
+    pub dead: BTreeMap<FeedId, SupplyChange>,
     /// The machines that may have work without a permit; `None` if that was never recorded.
     pub permitted: Option<BTreeSet<MachineId>>,
     keys: BTreeMap<String, (LeaseId, String)>,
@@ -90,8 +93,9 @@ pub struct LedgerState {
     closed: usize,
 }
 
-/// How many implausible meters are remembered; beyond, the first by name are forgotten.
-const METERS_KEPT: usize = 10_000;
+/// How many implausible meters and feeds without power are remembered; beyond, the first by name are
+/// forgotten.
+const FEEDS_KEPT: usize = 10_000;
 
 /// How many closed leases stay in memory; older ones are only in the ledger.
 const CLOSED_KEPT: usize = 10_000;
@@ -226,8 +230,21 @@ impl LedgerState {
                     }
                 }
                 // Feeds that left the policy would stay for ever.
-                while self.meters.len() > METERS_KEPT {
+                while self.meters.len() > FEEDS_KEPT {
                     self.meters.pop_first();
+                }
+            }
+            Event::SupplyChanged { feeds } => {
+                for change in feeds {
+                    if change.to == FeedSupply::Live {
+                        self.dead.remove(&change.feed);
+                    } else {
+                        self.dead.insert(change.feed.clone(), change.clone());
+                    }
+                }
+                // Feeds that left the policy would stay for ever.
+                while self.dead.len() > FEEDS_KEPT {
+                    self.dead.pop_first();
                 }
             }
             Event::PolicyRefused { .. } => {}

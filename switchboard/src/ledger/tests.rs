@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use super::*;
+use crate::blackout::FeedSupply;
 use crate::cause::Cause;
 use crate::fixture::{at, lease};
 
@@ -185,7 +186,7 @@ fn a_newer_schema_is_refused_by_its_number() {
     tamper(&file(&dir), "PRAGMA user_version = 7");
     assert!(matches!(
         SqliteLedger::open(&file(&dir), at(0)),
-        Err(LedgerError::NewerSchema { found: 7, known: 5 })
+        Err(LedgerError::NewerSchema { found: 7, known: 6 })
     ));
     assert!(matches!(verify(&file(&dir), None), Err(LedgerError::NewerSchema { found: 7, .. })));
 }
@@ -200,20 +201,27 @@ fn a_ledger_of_an_older_program_is_taken_over_and_closed_to_that_program() {
     let connection = Connection::open(file(&dir)).unwrap();
     let version: i64 =
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    assert_eq!(version, 5);
+    assert_eq!(version, 6);
 }
 
 /// A ledger as a program of schema 4 wrote it: the time, kind, body and hash of each entry.
 const SCHEMA_4: &str = include_str!("fixtures/schema-4.tsv");
 
-/// Writes the ledger of [`SCHEMA_4`], and returns its head.
+/// As a program of schema 5 wrote it.
+const SCHEMA_5: &str = include_str!("fixtures/schema-5.tsv");
+
 fn written_by_schema_4(dir: &tempfile::TempDir) -> Head {
+    written_by(dir, 4, SCHEMA_4)
+}
+
+/// Writes the ledger of a former schema, and returns its head.
+fn written_by(dir: &tempfile::TempDir, schema: u32, entries: &str) -> Head {
     drop(SqliteLedger::open(&file(dir), at(0)).unwrap());
     tamper(&file(dir), "DELETE FROM event");
-    tamper(&file(dir), "PRAGMA user_version = 4");
+    tamper(&file(dir), &format!("PRAGMA user_version = {schema}"));
     let connection = Connection::open(file(dir)).unwrap();
     let mut head = Head::default();
-    for line in SCHEMA_4.lines() {
+    for line in entries.lines() {
         let columns: Vec<&str> = line.split('\t').collect();
         let [at, kind, body, hash] = columns[..] else { panic!("four columns: {line}") };
         let (prev, seq) = (head.hash, head.seq + 1);
@@ -244,6 +252,44 @@ fn a_ledger_that_knows_no_causes_is_verified_and_continued() {
     assert!(passed_on.passed_on && passed_on.until.is_none() && passed_on.at == at(200));
     drop(ledger);
     assert!(verify(&file(&dir), Some(head)).unwrap().seq > head.seq, "the chain goes on");
+}
+
+fn supply(feed: &str, to: FeedSupply) -> SupplyChange {
+    SupplyChange {
+        feed: feed.into(),
+        to,
+        since: at(310),
+        before: Watts(48_000),
+        own_before: Watts(40_000),
+        machines: 14,
+        with: (feed == "b").then(|| "a".into()),
+    }
+}
+
+#[test]
+fn a_ledger_that_knows_no_blackouts_is_verified_and_continued() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = written_by(&dir, 5, SCHEMA_5);
+    assert_eq!(verify(&file(&dir), Some(head)).unwrap(), head);
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(300)).unwrap();
+    let permitted = ["s21-000", "s21-001"].map(MachineId::from);
+    assert_eq!(state.permitted, Some(permitted.into()));
+    assert_eq!(state.meters.len(), 1);
+    assert!(state.dead.is_empty());
+    let dead = vec![supply("a", FeedSupply::Dead), supply("b", FeedSupply::Dead)];
+    let event = Event::SupplyChanged { feeds: dead };
+    ledger.append(&[Entry { at: at(312), event }]).unwrap();
+    drop(ledger);
+    assert!(verify(&file(&dir), Some(head)).unwrap().seq > head.seq, "the chain goes on");
+    let (mut ledger, state) = SqliteLedger::open(&file(&dir), at(320)).unwrap();
+    assert_eq!(state.dead["a"], supply("a", FeedSupply::Dead));
+    assert_eq!(state.dead["b"], supply("b", FeedSupply::Dead));
+    let back = vec![supply("a", FeedSupply::Reclosing), supply("b", FeedSupply::Live)];
+    ledger.append(&[Entry { at: at(330), event: Event::SupplyChanged { feeds: back } }]).unwrap();
+    drop(ledger);
+    let (_, state) = SqliteLedger::open(&file(&dir), at(340)).unwrap();
+    let left: Vec<_> = state.dead.into_iter().collect();
+    assert_eq!(left, [("a".into(), supply("a", FeedSupply::Reclosing))]);
 }
 
 #[test]

@@ -69,6 +69,18 @@ impl std::fmt::Display for MeterState {
     }
 }
 
+/// Whether a meter is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Judging {
+    #[default]
+    Usual,
+    /// Its feed may have just lost its power: its state stays as it is until that is known.
+    Waits,
+    /// Its feed has no power, or has it again for a short time only: what it shows is right, and says
+    /// nothing of the samples before and after.
+    Rests,
+}
+
 /// A change of what is thought of a meter, with the figures that led to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterChange {

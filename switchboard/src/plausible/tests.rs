@@ -1,5 +1,6 @@
 //! A site whose true powers are known, and meters that show them well or badly.
 
+mod dark;
 mod edits;
 mod faults;
 mod honest;
@@ -51,6 +52,7 @@ struct Bench {
     own_most: Vec<i64>,
     /// What the figures say, if not the truth.
     expected: Vec<Option<i64>>,
+    judging: Vec<Judging>,
     changes: Vec<(i64, usize, MeterState)>,
     /// Until then, meters that were never read are awaited.
     awaited_until: i64,
@@ -76,6 +78,7 @@ impl Bench {
             known: vec![0; count],
             own_most: vec![i64::MAX / 4; count],
             expected: vec![None; count],
+            judging: vec![Judging::Usual; count],
             changes: Vec::new(),
             awaited_until: 70,
             places,
@@ -126,6 +129,7 @@ impl Bench {
                 machines: Watts(self.machines[number]),
                 known: (Watts(self.known[number]), Watts(self.known[number])),
                 tenants: Watts::ZERO,
+                judging: self.judging[number],
                 own_most: Watts(self.own_most[number]),
             })
         });

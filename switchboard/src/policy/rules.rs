@@ -25,6 +25,9 @@ pub struct Policy {
     /// What sessions get that no group claims, if there are groups.
     pub unassigned: Unassigned,
     pub newcomers: Newcomers,
+    /// Nothing is raised at a feed that has its power again until its meter has been steady for this
+    /// long.
+    pub reclose_settle: Duration,
 }
 
 /// What a machine gets that connects and is not in the permitted set.

@@ -17,6 +17,7 @@ pub(super) struct Site {
     pub(super) unassigned_feed: FeedId,
     pub(super) unassigned_sessions: Unassigned,
     pub(super) newcomers: Newcomers,
+    pub(super) reclose_settle: Duration,
 }
 
 /// Reads the section. Sessions that no group claims count at `root_feed` unless it says otherwise.
@@ -44,6 +45,8 @@ pub(super) fn read(
     let choices = [("park", Unassigned::Park), ("count", Unassigned::Count)];
     let unassigned_sessions = section.choice_or("unassigned", &choices, Unassigned::Park);
     let newcomers = newcomers(&section);
+    let reclose_settle =
+        section.duration_or("reclose_settle", Duration::ZERO..=HOUR, RECLOSE_SETTLE);
     section.finish();
     Some(Site {
         name: name?,
@@ -52,6 +55,7 @@ pub(super) fn read(
         unassigned_feed: feed.or(root_feed)?,
         unassigned_sessions,
         newcomers,
+        reclose_settle,
     })
 }
 
@@ -70,6 +74,10 @@ fn newcomers(section: &Section<'_>) -> Newcomers {
 }
 
 const DAY: Duration = Duration::from_hours(24);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Machines boot within one to two minutes, and each that does moves the reading.
+const RECLOSE_SETTLE: Duration = Duration::from_secs(60);
 
 /// The power of one current air-cooled machine.
 const UNASSIGNED: Watts = Watts(3500);

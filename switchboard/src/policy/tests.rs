@@ -100,6 +100,7 @@ fn a_sound_policy_is_read_into_watts_with_its_defaults() {
         Duration::from_secs(15),
         "a quarter of the permit's life"
     );
+    assert_eq!(policy.reclose_settle, Duration::from_secs(60));
     assert_eq!(policy.ramp.up_per_min, Watts(5_000_000));
 }
 
@@ -374,6 +375,11 @@ fn each_mistake_is_told_with_line_column_key_and_what_was_meant() {
             "driver = \"minerctl\"",
             "driver = \"minerctl\"\nactuator = { kind = \"exec\" }",
             "p.toml:26:12: group.old.actuator: is the former spelling of `driver`, which this group has too",
+        ),
+        (
+            "name = \"demo\"",
+            "name = \"demo\"\nreclose_settle = \"61m\"",
+            "p.toml:4:18: site.reclose_settle: \"61m\" is outside 0s to 1h",
         ),
         // Mistakes in rules.
         (

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{OffCountView, OffView, PeriodView, ShortLease, Shortage, power};
+use crate::blackout::FeedSupply;
 use crate::cause::OffBy;
 use crate::commitment::Phase;
 use crate::machine_state::MachineState;
@@ -65,10 +66,37 @@ pub struct StatusView {
     /// reaches now.
     #[serde(default)]
     pub asleep_out_of_reach: SleepersView,
+    /// The feeds that have no power, or have it again for a short time only; feeds below them are left
+    /// out.
+    #[serde(default)]
+    pub dead_feeds: Vec<DeadFeedView>,
     /// Drivers that answer nothing: no machine of theirs is chosen, and machines of other drivers go
     /// in place of those that they do not put to sleep.
     #[serde(default)]
     pub drivers_down: Vec<DriverDownView>,
+}
+
+/// Whether a feed has power.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupplyView {
+    pub state: FeedSupply,
+    /// The feed that has lost its power: this one, or one above it; null while it is live.
+    pub feed: Option<FeedId>,
+    /// Since when the power is, or was, gone; null while it is live.
+    pub since: Option<Timestamp>,
+    /// While it is reclosing: when it is live again if nothing moves until then; else null.
+    pub until: Option<Timestamp>,
+}
+
+/// A feed that has lost its power, or has it again and settles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadFeedView {
+    pub feed: FeedId,
+    pub state: FeedSupply,
+    /// Since when the power is, or was, gone.
+    pub since: Timestamp,
+    /// While it is reclosing: when it is live again if nothing moves until then; else null.
+    pub until: Option<Timestamp>,
 }
 
 /// A driver that answers nothing.
@@ -244,6 +272,8 @@ pub struct FeedView {
     pub permitted: Watts,
     /// The machines below the feed that are to come back and wait for a permit.
     pub machines_waiting: u32,
+    #[serde(default)]
+    pub supply: SupplyView,
     /// What the agent that guards the feed says; null if no agent does.
     pub guard: Option<FeedGuardView>,
 }

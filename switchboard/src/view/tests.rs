@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
+use crate::blackout::FeedSupply;
 use crate::cause::OffBy;
 use crate::commitment::{Doing, Phase, Unconfirmed};
 use crate::machine_state::MachineState;
@@ -245,6 +246,12 @@ fn status() -> StatusView {
             feed: "poi".into(),
             counted: Watts(14_000),
         },
+        dead_feeds: vec![DeadFeedView {
+            feed: "xfmr-c".into(),
+            state: FeedSupply::Reclosing,
+            since: at("01:20"),
+            until: Some(at("02:01")),
+        }],
         drivers_down: vec![DriverDownView {
             driver: "whatsminer".into(),
             since: at("11:59"),
@@ -344,6 +351,15 @@ fn feeds() -> FeedsAnswer {
         room: metered.map(|watts| Watts(20_000_000 - 200_000 - watts)),
         permitted: Watts(6000),
         machines_waiting: u32::from(metered.is_none()),
+        supply: match metered {
+            Some(_) => SupplyView::default(),
+            None => SupplyView {
+                state: FeedSupply::Dead,
+                feed: Some("poi".into()),
+                since: Some(at("01:40")),
+                until: None,
+            },
+        },
         guard: metered.map(|_| FeedGuardView {
             agent: "agent".into(),
             state: directive::GuardState::Watching,

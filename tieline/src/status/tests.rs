@@ -8,7 +8,8 @@ use switchboard::commitment::Phase;
 use switchboard::plausible::MeterState;
 use switchboard::view::{
     DoubtedMeter, DriverDownView, FeedGuardView, FeedMeterView, FeedView, FileNotice, GroupView,
-    LedgerView, NewcomersView, ReceiverView, ShortLease, Shortage, SleeperView, UnassignedView,
+    LedgerView, NewcomersView, ReceiverView, ShortLease, Shortage, SleeperView, SupplyView,
+    UnassignedView,
 };
 use unicode_width::UnicodeWidthStr;
 
@@ -92,6 +93,7 @@ fn site() -> StatusView {
         },
         asleep_not_by_us: SleepersView::default(),
         asleep_out_of_reach: SleepersView::default(),
+        dead_feeds: Vec::new(),
         drivers_down: Vec::new(),
     }
 }
@@ -112,6 +114,7 @@ fn feed(name: &str, usable: i64, committed: i64, measured: Option<(i64, i64)>) -
         room: measured.map(|(metered, _)| Watts(usable - usable / 100 - metered)),
         permitted: Watts::ZERO,
         machines_waiting: 0,
+        supply: SupplyView::default(),
         guard: measured.map(|(metered, _)| FeedGuardView {
             agent: "agent".into(),
             state: if metered > usable { GuardState::Tripped } else { GuardState::Watching },
@@ -191,6 +194,32 @@ fn the_next_change_of_a_limit_stands_below_the_feeds() {
     assert_eq!(lines.len(), 2, "{text}");
     assert!(lines[0].starts_with("poi: usable falls to 30,000 kW at "), "{lines:?}");
     assert!(lines[1].starts_with("xfmr-b: usable rises to 16,000 kW at "), "{lines:?}");
+}
+
+#[test]
+fn feeds_without_power_are_named_with_since_when() {
+    let mut site = site();
+    let dead = |feed: &str, state, until: Option<&str>| DeadFeedView {
+        feed: feed.into(),
+        state,
+        since: at("2026-12-01T05:40:00Z"),
+        until: until.map(at),
+    };
+    site.dead_feeds = vec![
+        dead("xfmr-a", FeedSupply::Dead, None),
+        dead("xfmr-b", FeedSupply::Reclosing, Some("2026-12-01T06:02:00Z")),
+    ];
+    let alarms = alarms(&site, &shown());
+    let since = shown().moment(at("2026-12-01T05:40:00Z"));
+    let until = shown().moment(at("2026-12-01T06:02:00Z"));
+    let lines = [
+        format!("feed xfmr-a has no power since {since}: nothing is raised there"),
+        format!(
+            "feed xfmr-b was without power from {since} on; nothing is raised there before {until}, \
+             and not before it is steady"
+        ),
+    ];
+    assert!(lines.iter().all(|line| alarms.contains(line)), "{alarms:?}");
 }
 
 #[test]

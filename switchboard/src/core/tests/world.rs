@@ -128,6 +128,10 @@ pub(super) struct World {
     pub(super) drivers_out: BTreeSet<&'static str>,
     /// A feed whose meter cannot be read.
     pub(super) lost_meter: Option<&'static str>,
+    /// The feeds that have no power.
+    pub(super) dark: BTreeSet<&'static str>,
+    /// Machines that came up when their power was back, and have no work yet.
+    pub(super) booted: BTreeSet<MachineId>,
     /// Whether tenants draw on when their leases have ended.
     pub(super) tenants_stay: bool,
     pub(super) ledger_fails: bool,
@@ -209,6 +213,8 @@ impl World {
             devices_silent: false,
             drivers_out: BTreeSet::new(),
             lost_meter: None,
+            dark: BTreeSet::new(),
+            booted: BTreeSet::new(),
             tenants_stay: false,
             ledger_fails: false,
             last_number: None,
@@ -415,6 +421,18 @@ impl World {
             machine.driver.as_deref().is_some_and(|driver| self.drivers_out.contains(driver))
         };
         for machine in &mut self.machines {
+            if self.dark.contains(machine.feed) {
+                machine.draws = false;
+                continue;
+            }
+            if self.booted.contains(&machine.id) {
+                machine.read_at = Some(self.secs + self.receivers_off);
+                if self.permitted.as_ref().is_none_or(|all| all.permits(&machine.id)) {
+                    self.booted.remove(&machine.id);
+                } else {
+                    continue;
+                }
+            }
             if is_out(machine) {
                 machine.out_until = self.secs;
                 // The agent repeats the command, which does not reach the device.
@@ -460,10 +478,6 @@ impl World {
         self.check();
     }
 
-    pub(super) fn active(&self, feed: &str) -> Watts {
-        self.drawn(|lease| feed == "root" || lease.feed.as_str() == feed)
-    }
-
     pub(super) fn drawn(&self, which: impl Fn(&Lease) -> bool) -> Watts {
         let open = self.core.state.open().filter(|standing| which(&standing.lease));
         // A tenant draws all the power it may from the moment its lease is active.
@@ -476,25 +490,34 @@ impl World {
     }
 
     pub(super) fn load(&self, feed: &str) -> Watts {
-        let house = if feed == "root" {
-            5000
-        } else if feed == "a" {
-            1000
-        } else {
-            0
+        let house_of_a = if self.dark.contains("a") { 0 } else { 1000 };
+        let house = match feed {
+            "root" => 4000 + house_of_a,
+            "a" => house_of_a,
+            _ => 0,
+        };
+        let watts = |machine: &Machine| match machine.draws {
+            _ if self.dark.contains(machine.feed) => Watts::ZERO,
+            // It is awake.
+            _ if self.booted.contains(&machine.id) => Watts(200),
+            true => Watts(3000),
+            false => Watts(30),
         };
         let below = self.machines.iter().filter(|machine| feed == "root" || machine.feed == feed);
-        Watts(house)
-            + below.map(|machine| Watts(if machine.draws { 3000 } else { 30 })).sum()
-            + self.visitors_draw(feed)
-            + self.active(feed)
+        let draws = |lease: &Lease| {
+            let is_here = feed == "root" || lease.feed.as_str() == feed;
+            is_here && !self.dark.contains(lease.feed.as_str())
+        };
+        Watts(house) + below.map(watts).sum() + self.visitors_draw(feed) + self.drawn(draws)
     }
 
     pub(super) fn report(&mut self) {
         // Reports carry the time of the receivers' clock.
         let stamp = at(self.secs + self.receivers_off);
         let is_out = |machine: &Machine| {
-            machine.driver.as_deref().is_some_and(|driver| self.drivers_out.contains(driver))
+            let is_dark = self.dark.contains(machine.feed);
+            is_dark
+                || machine.driver.as_deref().is_some_and(|driver| self.drivers_out.contains(driver))
         };
         let reading = |machine: &Machine| MachineReport {
             machine: machine.id.clone(),
@@ -555,8 +578,15 @@ impl World {
         };
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
-            sessions: u32::from(machine.told.is_some() || machine.draws),
+            sessions: u32::from(
+                !self.dark.contains(machine.feed)
+                    && (machine.told.is_some()
+                        || machine.draws
+                        || self.booted.contains(&machine.id)),
+            ),
             serving: match machine.told {
+                _ if self.dark.contains(machine.feed) => Serving::Gone,
+                _ if self.booted.contains(&machine.id) => Serving::Parked,
                 Some(_) if machine.draws && is_out(machine) => Serving::Working,
                 Some(_) => Serving::Parked,
                 None if waits(&machine.id) => Serving::Parked,
@@ -597,6 +627,13 @@ impl World {
         self.input(Input::Report(AGENT.into(), meters));
         self.input(Input::Report(AGENT.into(), machines));
         self.input(Input::Report(PROXY.into(), sessions));
+    }
+
+    /// `feed` has its power again. Its machines boot awake and have no work.
+    pub(super) fn light(&mut self, feed: &'static str) {
+        self.dark.remove(feed);
+        let below = self.machines.iter().filter(|machine| machine.feed == feed);
+        self.booted.extend(below.map(|machine| machine.id.clone()));
     }
 
     fn visitors_draw(&self, feed: &str) -> Watts {
