@@ -4,14 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use directive::{DeviceState, LeaseId, MeterId, Watts};
+use directive::{DeviceState, FeedId, LeaseId, MeterId, Watts};
 use jiff::SignedDuration;
 use serde_json::json;
 use switchboard::cause::OffBy;
-use switchboard::simulate::{Answer, Command, Core, Doing, LeaseRequest, MachineState, MeterState};
+use switchboard::simulate::{
+    Answer, Command, Core, Doing, FeedSupply, LeaseRequest, MachineState, MeterState,
+};
 
 use crate::facility::spec::TenantSpec;
-use crate::record::{Event, MeterShown, Phase, Promise, Shown, Side};
+use crate::record::{Event, MeterShown, Phase, Promise, Shown, Side, SupplyShown};
 use crate::scenario::LeaseSpec;
 use crate::stage::Stage;
 
@@ -29,6 +31,7 @@ pub(crate) struct Client {
     phases: BTreeMap<LeaseId, (Phase, usize)>,
     shown: Shown,
     meters: BTreeMap<MeterId, MeterShown>,
+    supplies: BTreeMap<FeedId, SupplyShown>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,7 @@ impl Client {
             phases: BTreeMap::new(),
             shown: Shown::default(),
             meters: BTreeMap::new(),
+            supplies: BTreeMap::new(),
         }
     }
 
@@ -202,6 +206,7 @@ impl Client {
     /// Takes in how the leases stand, and what is thought of the meters.
     pub(crate) fn see(&mut self, stage: &mut Stage, core: &Core) {
         self.see_meters(stage, core);
+        self.see_supplies(stage, core);
         for (lease, commitment) in core.commitments() {
             let phase = phase(commitment.phase);
             let breaches = &commitment.breaches;
@@ -244,6 +249,22 @@ impl Client {
             self.meters.insert(meter.clone(), shown);
             stage.story.tell(stage.now, "meter", || format!("{meter} is {state}"));
             stage.note(Event::MeterShown { meter: meter.clone(), shown });
+        }
+    }
+
+    fn see_supplies(&mut self, stage: &mut Stage, core: &Core) {
+        for (feed, supply) in core.feed_supplies() {
+            let shown = match supply {
+                FeedSupply::Live => SupplyShown::Live,
+                FeedSupply::Dead => SupplyShown::Dead,
+                FeedSupply::Reclosing => SupplyShown::Reclosing,
+            };
+            if self.supplies.get(feed).copied().unwrap_or_default() == shown {
+                continue;
+            }
+            self.supplies.insert(feed.clone(), shown);
+            stage.story.tell(stage.now, "feed", || format!("{feed} is {}", supply.as_str()));
+            stage.note(Event::SupplyShown { feed: feed.clone(), shown });
         }
     }
 

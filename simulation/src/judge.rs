@@ -25,6 +25,7 @@ mod power;
 mod ramps;
 mod sleepers;
 mod spare;
+mod supply;
 mod surplus;
 mod terms;
 mod violation;
@@ -49,6 +50,7 @@ pub fn judge(spec: &FacilitySpec, terms: &Terms, record: &Record) -> Vec<Violati
     found.extend(meters::judge(&history, &allow));
     found.extend(sleepers::judge(&history, &allow));
     found.extend(causes::judge(&history, &allow));
+    found.extend(supply::judge(&history, &allow));
     found.extend(surplus::judge(&history, &allow));
     found.extend(ramps::judge(&history, &allow));
     found.sort_by(|a, b| (a.span.from, a.kind, &a.place).cmp(&(b.span.from, b.kind, &b.place)));

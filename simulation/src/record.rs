@@ -81,6 +81,8 @@ pub enum Event {
     Breach { lease: LeaseId, since: Duration, missing: Watts, blamed: Side },
     /// A client saw that something else is thought of a meter.
     MeterShown { meter: MeterId, shown: MeterShown },
+    /// A client saw that something else is said of the power of a feed.
+    SupplyShown { feed: FeedId, shown: SupplyShown },
     /// What a client saw of machines that are off; each is the whole list from then on.
     Shown(Shown),
 }
@@ -136,6 +138,15 @@ pub enum MeterFault {
     Factor(f64),
     /// It does not answer.
     Lost,
+}
+
+/// What the API shows of the power of a feed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SupplyShown {
+    #[default]
+    Live,
+    Dead,
+    Reclosing,
 }
 
 /// What the API shows of a meter.

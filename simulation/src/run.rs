@@ -56,6 +56,7 @@ fn terms(scenario: &Scenario) -> Terms {
         report_gap: report_every * losses_in_a_row(weather.report_loss_percent),
         shown_every: roles.look_every,
         write_max: most(Path::Disk),
+        reclose_settle: rules.reclose_settle,
         quiet_from: quiet_from(scenario),
     }
 }

@@ -57,6 +57,9 @@ pub enum Trouble {
     Meters,
     /// Operators edit the policy.
     Policy,
+    /// A feed loses its power for a while. It is drawn in the place of some calm worlds, and is no part of
+    /// everything.
+    Power,
     /// All of it.
     Everything,
 }
@@ -76,10 +79,19 @@ impl Trouble {
         Self::Everything,
     ];
 
+    /// The trouble of the world of `seed`.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let kinds = Self::ALL.len() as u64;
+        let kind = Self::ALL[usize::try_from(seed % kinds).unwrap_or(0)];
+        let is_dark = kind == Self::Calm && seed / kinds % 3 == 2;
+        if is_dark { Self::Power } else { kind }
+    }
+
     /// Whether a world with this trouble has trouble of the kind `other`.
     #[must_use]
     pub fn has(self, other: Self) -> bool {
-        self == other || self == Self::Everything
+        self == other || (self == Self::Everything && other != Self::Power)
     }
 }
 
@@ -98,6 +110,7 @@ pub struct Rules {
     pub permit_every: Duration,
     pub report_stale_after: Duration,
     pub meter_stale_after: Duration,
+    pub reclose_settle: Duration,
 }
 
 /// How the roles are set up.

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::facility::spec::{FacilitySpec, GroupSpec, MachineSpec, Measured, MeterSpec, Start};
 use crate::record::{
     Cause, Commander, Event, Message, MeterShown, Order, Phase, Promise, Record, Role, Series,
-    Shown, Side, Span, State, StateFound,
+    Shown, Side, Span, State, StateFound, SupplyShown,
 };
 
 /// A step of a wall clock up to this size is what time servers do every day: roles follow it.
@@ -32,6 +32,9 @@ pub(super) struct History<'a> {
     pub(super) leases: BTreeMap<&'a LeaseId, Lease<'a>>,
     pub(super) shown: Vec<(Duration, &'a Shown)>,
     meters: BTreeMap<&'a MeterId, Vec<(Duration, MeterShown)>>,
+    supplies: BTreeMap<&'a FeedId, Vec<(Duration, SupplyShown)>>,
+    /// When each feed lost its power, or had it again.
+    powers: BTreeMap<&'a FeedId, Vec<(Duration, bool)>>,
     down: BTreeMap<Role, Vec<Span>>,
     /// The times at which the link to a receiver was cut.
     cut: BTreeMap<Role, Vec<Span>>,
@@ -109,6 +112,8 @@ impl<'a> History<'a> {
             leases: BTreeMap::new(),
             shown: Vec::new(),
             meters: BTreeMap::new(),
+            supplies: BTreeMap::new(),
+            powers: BTreeMap::new(),
             down: BTreeMap::new(),
             cut: BTreeMap::new(),
             steps: Vec::new(),
@@ -205,7 +210,13 @@ impl<'a> History<'a> {
             Event::MeterShown { meter, shown } => {
                 self.meters.entry(meter).or_default().push((at, *shown));
             }
-            Event::Meter { .. } | Event::Power { .. } => {}
+            Event::SupplyShown { feed, shown } => {
+                self.supplies.entry(feed).or_default().push((at, *shown));
+            }
+            Event::Power { feed, is_there } => {
+                self.powers.entry(feed).or_default().push((at, *is_there));
+            }
+            Event::Meter { .. } => {}
         }
     }
 
@@ -259,6 +270,29 @@ impl<'a> History<'a> {
             (Span { from: *from, to }, *what)
         });
         spans.collect()
+    }
+
+    /// What a client was shown of a feed's power, and when.
+    pub(super) fn supply_shown(&self, feed: &FeedId) -> Vec<(Span, SupplyShown)> {
+        let shown = self.supplies.get(feed).map_or(&[][..], Vec::as_slice);
+        let spans = shown.iter().enumerate().map(|(index, (from, what))| {
+            let to = shown.get(index + 1).map_or(self.record.ended, |(next, _)| *next);
+            (Span { from: *from, to }, *what)
+        });
+        spans.collect()
+    }
+
+    /// The times at which a feed, or one above it, had lost its power. They may overlap.
+    pub(super) fn dark(&self, feed: &FeedId) -> Vec<Span> {
+        let mut dark = Vec::new();
+        for above in self.path(feed) {
+            let powers = self.powers.get(above).map_or(&[][..], Vec::as_slice);
+            for (index, (from, is_there)) in powers.iter().enumerate() {
+                let to = powers.get(index + 1).map_or(self.record.ended, |(next, _)| *next);
+                dark.extend((!is_there).then_some(Span { from: *from, to }));
+            }
+        }
+        dark
     }
 
     /// The times at which a role did not run.

@@ -48,6 +48,8 @@ pub struct Terms {
     pub shown_every: Duration,
     /// How long a role may take to write its state, before which a raise does not go out.
     pub write_max: Duration,
+    /// `[site] reclose_settle`.
+    pub reclose_settle: Duration,
     /// From this time on the world troubles nobody any more: no faults, no losses, no new leases.
     pub quiet_from: Duration,
 }

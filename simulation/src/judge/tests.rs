@@ -29,6 +29,7 @@ mod permits;
 mod power;
 mod ramps;
 mod sleepers;
+mod supply;
 mod surplus;
 
 fn secs(secs: u64) -> Duration {
@@ -355,6 +356,7 @@ fn terms() -> Terms {
         report_gap: secs(2),
         shown_every: secs(15),
         write_max: secs(1),
+        reclose_settle: secs(60),
         quiet_from: secs(1_800),
     }
 }

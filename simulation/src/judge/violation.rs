@@ -65,6 +65,10 @@ pub enum Kind {
     ImplausibleBelieved,
     /// A meter that was right was called wrong.
     HonestDoubted,
+    /// A feed was called dead that had power.
+    LiveCalledDead,
+    /// A machine got work at a feed that was known to be dead and had not been steady for long enough.
+    ServedUnsteady,
     /// A machine sleeps that nobody wants asleep, and no view shows it.
     AsleepUnshown,
     /// A view says that a machine is off for what it is not.

@@ -17,8 +17,7 @@ const BEGINS: i64 = 1_800_000_000;
 /// from the seed, so that each kind has its share of any run of seeds.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
-    let kinds = Trouble::ALL.len() as u64;
-    let trouble = Trouble::ALL[usize::try_from(seed % kinds).unwrap_or(0)];
+    let trouble = Trouble::of(seed);
     let mut rng = StdRng::seed_from_u64(seed);
     let shape = Shape {
         levels: rng.random_range(1..=3),
@@ -121,6 +120,7 @@ fn rules(machines: usize, rng: &mut StdRng) -> Rules {
         permit_every: secs(30),
         report_stale_after: secs(rng.random_range(15..=30)),
         meter_stale_after: secs(rng.random_range(20..=30)),
+        reclose_settle: secs(60),
     }
 }
 

@@ -14,7 +14,8 @@ use crate::facility::spec::{FacilitySpec, FeedSpec, GroupSpec, MeterSpec};
 pub fn policy_text(facility: &FacilitySpec, rules: &Rules, revision: u64) -> String {
     let mut text = format!(
         "schema = \"tieline.policy/1\"\nrevision = {revision}\n\n[site]\nname = \"simulated\"\n\
-         timezone = \"UTC\"\n"
+         timezone = \"UTC\"\nreclose_settle = \"{}\"\n",
+        secs(rules.reclose_settle),
     );
     for feed in &facility.feeds {
         write_feed(&mut text, feed, meter_of(facility, feed), facility.begins);

@@ -8,7 +8,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::{Act, Scenario, Trouble, Weather};
-use crate::record::{Order, Role, StateFound};
+use crate::facility::spec::Measured;
+use crate::record::{MeterFault, Order, Role, StateFound};
 
 /// Draws one kind of trouble into a scenario.
 type Draw = fn(&mut Scenario, &mut StdRng);
@@ -18,7 +19,7 @@ const ROLES: [Role; 3] = [Role::Switchboard, Role::Agent, Role::Proxy];
 /// Adds the troubles of `scenario`'s kind.
 pub(super) fn add(scenario: &mut Scenario, rng: &mut StdRng) {
     let trouble = scenario.trouble;
-    let all: [(Trouble, Draw); 9] = [
+    let all: [(Trouble, Draw); 10] = [
         (Trouble::Network, network),
         (Trouble::Restarts, restarts),
         (Trouble::Memory, memory),
@@ -28,6 +29,7 @@ pub(super) fn add(scenario: &mut Scenario, rng: &mut StdRng) {
         (Trouble::Loads, loads),
         (Trouble::Policy, policy),
         (Trouble::Clocks, clocks_at_edges),
+        (Trouble::Power, power),
     ];
     for (kind, add) in all {
         if trouble.has(kind) {
@@ -159,6 +161,23 @@ fn policy(scenario: &mut Scenario, rng: &mut StdRng) {
     }
 }
 
+/// A feed is dark for a minute, or for many. One meter in three is supplied by its feed, and silent with
+/// it.
+fn power(scenario: &mut Scenario, rng: &mut StdRng) {
+    let feed = scenario.facility.feeds.choose(rng).expect("there is a root").id.clone();
+    let most = if rng.random() { secs(120) } else { secs(900) };
+    let (at, ends) = span(scenario, secs(20), most, rng);
+    // Machines are known by then, and what connects is no newcomer any more.
+    let (at, ends) = (at + secs(120), ends + secs(120));
+    scenario.acts.push((at, Act::Dark(feed.clone())));
+    scenario.acts.push((ends, Act::Light(feed.clone())));
+    for meter in &mut scenario.facility.meters {
+        if meter.of == Measured::Feed(feed.clone()) && rng.random_ratio(1, 3) {
+            meter.faults = vec![(at, Some(MeterFault::Lost)), (ends, None)];
+        }
+    }
+}
+
 /// One role, or all of them in one process.
 fn some_roles(rng: &mut StdRng) -> Vec<Role> {
     if rng.random_ratio(1, 3) {
@@ -224,6 +243,10 @@ mod tests {
                     assert!(has(|act| matches!(act, Act::Step(roles, _) if roles.len() == 1)));
                 }
                 Trouble::Disks => assert!(has(|act| matches!(act, Act::Disk(..)))),
+                Trouble::Power => {
+                    assert!(has(|act| matches!(act, Act::Dark(_))));
+                    assert!(has(|act| matches!(act, Act::Light(_))));
+                }
                 Trouble::Policy => assert!(has(|act| matches!(act, Act::Limit(..)))),
                 _ => {}
             }

@@ -60,6 +60,7 @@ pub(crate) fn site() -> Scenario {
             permit_every: secs(30),
             report_stale_after: secs(15),
             meter_stale_after: secs(10),
+            reclose_settle: secs(60),
         },
         roles: RoleSpec {
             switchboard_tick: secs(1),
