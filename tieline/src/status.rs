@@ -267,6 +267,10 @@ fn without_power(dead: &DeadFeedView, shown: &Shown) -> String {
              not before it is steady",
             shown.moment(*until)
         ),
+        (FeedSupply::Reclosing, None) => format!(
+            "feed {feed} was without power from {since} on and has it again; nothing is raised there \
+             before its meter is read and steady"
+        ),
         _ => format!("feed {feed} has no power since {since}: nothing is raised there"),
     }
 }

@@ -208,6 +208,7 @@ fn feeds_without_power_are_named_with_since_when() {
     site.dead_feeds = vec![
         dead("xfmr-a", FeedSupply::Dead, None),
         dead("xfmr-b", FeedSupply::Reclosing, Some("2026-12-01T06:02:00Z")),
+        dead("xfmr-c", FeedSupply::Reclosing, None),
     ];
     let alarms = alarms(&site, &shown());
     let since = shown().moment(at("2026-12-01T05:40:00Z"));
@@ -217,6 +218,10 @@ fn feeds_without_power_are_named_with_since_when() {
         format!(
             "feed xfmr-b was without power from {since} on; nothing is raised there before {until}, \
              and not before it is steady"
+        ),
+        format!(
+            "feed xfmr-c was without power from {since} on and has it again; nothing is raised there \
+             before its meter is read and steady"
         ),
     ];
     assert!(lines.iter().all(|line| alarms.contains(line)), "{alarms:?}");
