@@ -285,6 +285,9 @@ impl Inventory {
         for (machine, group) in &mut self.groups {
             *group = policy.facility.claimed_by(machine);
         }
+        let mut presences = std::mem::take(&mut self.presences);
+        presences.regroup(|machine| self.group(policy, machine));
+        self.presences = presences;
         self.roster.forget();
         self.read_meters(policy);
     }

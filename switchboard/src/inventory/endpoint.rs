@@ -246,6 +246,14 @@ impl Endpoint {
         meters.into_iter().flatten()
     }
 
+    /// The newest value of `meter`, if this is an agent that reads it.
+    pub(super) fn measured(&self, meter: &MeterId) -> Option<&Measured> {
+        match &self.view {
+            View::Agent(devices) => devices.meters.get(meter),
+            View::Proxy(_) => None,
+        }
+    }
+
     /// The newest report of an agent's guard.
     pub(super) fn guard(&self) -> Option<&GuardReport> {
         match &self.view {

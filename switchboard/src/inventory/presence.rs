@@ -1,7 +1,7 @@
 //! How machines show themselves, and until when each had work: a feed that loses its power takes the
 //! signs of all its machines at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use directive::{DeviceState, MachineId, MeterId, Serving};
@@ -9,7 +9,7 @@ use directive::{DeviceState, MachineId, MeterId, Serving};
 use super::endpoint::{Endpoint, Measured};
 use super::{Inventory, NAMES};
 use crate::blackout::Machines;
-use crate::facility::PerFeed;
+use crate::facility::{FeedNumber, PerFeed};
 use crate::policy::Policy;
 
 /// How a machine shows itself.
@@ -27,7 +27,8 @@ pub(super) enum Presence {
 /// The machines of groups, as they show themselves.
 #[derive(Debug, Default)]
 pub(super) struct Presences {
-    machines: HashMap<MachineId, Trace>,
+    /// By the number of the group, so that those below a feed are found.
+    groups: BTreeMap<usize, HashMap<MachineId, Trace>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +39,12 @@ struct Trace {
 }
 
 impl Presences {
-    fn see(&mut self, machine: &MachineId, presence: Presence, now: Instant) {
-        let Some(trace) = self.machines.get_mut(machine) else {
+    fn see(&mut self, group: usize, machine: &MachineId, presence: Presence, now: Instant) {
+        let machines = self.groups.entry(group).or_default();
+        let Some(trace) = machines.get_mut(machine) else {
             if presence > Presence::Away {
                 let trace = Trace { presence, worked: None };
-                self.machines.insert(machine.clone(), trace);
+                machines.insert(machine.clone(), trace);
             }
             return;
         };
@@ -54,8 +56,20 @@ impl Presences {
 
     /// Names that come and go must not stay for ever.
     fn forget_gone(&mut self) {
-        if self.machines.len() > NAMES {
-            self.machines.retain(|_, trace| trace.presence > Presence::Away);
+        if self.groups.values().map(HashMap::len).sum::<usize>() > NAMES {
+            for machines in self.groups.values_mut() {
+                machines.retain(|_, trace| trace.presence > Presence::Away);
+            }
+        }
+    }
+
+    /// Has each machine in the group that `group` gives for it, and forgets those of none.
+    pub(super) fn regroup(&mut self, group: impl Fn(&MachineId) -> Option<usize>) {
+        let machines = std::mem::take(&mut self.groups).into_values().flatten();
+        for (machine, trace) in machines {
+            if let Some(group) = group(&machine) {
+                self.groups.entry(group).or_default().insert(machine, trace);
+            }
         }
     }
 }
@@ -76,9 +90,7 @@ impl Inventory {
 
     /// Notes how `machine` shows itself now.
     pub(super) fn trace(&mut self, policy: &Policy, machine: &MachineId, now: Instant) {
-        if self.group(policy, machine).is_none() {
-            return;
-        }
+        let Some(group) = self.group(policy, machine) else { return };
         let presence = self.presence(machine);
         // An agent or a proxy that has just started does not know a machine yet, which says nothing of
         // the machine.
@@ -88,7 +100,7 @@ impl Inventory {
                 None => self.sessions(machine).next().is_some(),
             };
         if is_known {
-            self.presences.see(machine, presence, now);
+            self.presences.see(group, machine, presence, now);
         }
     }
 
@@ -105,11 +117,11 @@ impl Inventory {
             endpoint.attached && endpoint.is_live(policy.failsafe.report_stale_after, now)
         };
         let live = self.endpoints.values().filter(is_live);
-        let mut read = live.flat_map(Endpoint::meters).filter(|(id, _)| *id == meter).peekable();
+        let mut read = live.filter_map(|endpoint| endpoint.measured(meter)).peekable();
         let is_old =
             |measured: &Measured| now.saturating_duration_since(measured.moved) >= spec.stale_after;
         read.peek().is_some()
-            && read.all(|(_, measured)| measured.report.watts.is_none() || is_old(measured))
+            && read.all(|measured| measured.report.watts.is_none() || is_old(measured))
     }
 
     /// Counts the machines at and below each feed from the instant that `froms` has for it. Of those
@@ -124,20 +136,29 @@ impl Inventory {
         let facility = &policy.facility;
         let feeds = facility.feeds();
         let mut counts = PerFeed::all(feeds, Machines::default());
-        for (machine, trace) in &self.presences.machines {
-            let Some(group) = self.group(policy, machine) else { continue };
-            let is_off = is_off(machine);
-            for &feed in feeds.path(facility.group_feed(group)) {
-                let Some(from) = froms[feed] else { continue };
-                let count = &mut counts[feed];
+        for (&group, machines) in &self.presences.groups {
+            let Some(watts) = facility.groups().get(group).map(|group| group.watts) else {
+                continue;
+            };
+            let path = feeds.path(facility.group_feed(group)).iter();
+            let counted: Vec<(FeedNumber, Instant)> =
+                path.filter_map(|&feed| Some((feed, froms[feed]?))).collect();
+            if counted.is_empty() {
+                continue;
+            }
+            for (machine, trace) in machines {
+                let is_off = is_off(machine);
                 let is_away = trace.presence == Presence::Away;
-                count.shown += u32::from(!is_away);
-                let worked = trace.worked.is_some_and(|at| at >= from);
-                if !is_off && (trace.presence == Presence::Works || worked) {
-                    count.worked += 1;
-                    count.draws += facility.groups()[group].watts;
-                    count.stopped += u32::from(trace.presence < Presence::Works);
-                    count.gone += u32::from(is_away);
+                for &(feed, from) in &counted {
+                    let count = &mut counts[feed];
+                    count.shown += u32::from(!is_away);
+                    let worked = trace.worked.is_some_and(|at| at >= from);
+                    if !is_off && (trace.presence == Presence::Works || worked) {
+                        count.worked += 1;
+                        count.draws += watts;
+                        count.stopped += u32::from(trace.presence < Presence::Works);
+                        count.gone += u32::from(is_away);
+                    }
                 }
             }
         }
