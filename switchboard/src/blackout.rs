@@ -13,6 +13,7 @@
 //! Pure: samples, counts of machines and the time go in, changes come out. What follows for permits,
 //! places and plans is left to [`crate::core`].
 
+mod settling;
 mod single;
 mod usual;
 
@@ -81,8 +82,15 @@ pub(crate) struct Seen {
     pub(crate) is_mute: bool,
     /// Whether what it showed last counts as the usual load.
     pub(crate) is_believed: bool,
-    /// A reading that stays within this is steady.
+    /// A reading whose mean does not rise by more than this is steady.
     pub(crate) band: Watts,
+}
+
+impl Seen {
+    /// What its meter shows without what tenants' own meters show.
+    fn own(&self) -> Option<Watts> {
+        self.metered.map(|metered| metered.saturating_sub(self.leased))
+    }
 }
 
 /// The machines at and below a feed, counted over the time from an instant until now.
@@ -106,14 +114,10 @@ pub(crate) struct Blackouts {
     feeds: PerFeed<Feed>,
     /// For each feed with a meter, the next feeds below it that have one.
     below: PerFeed<Vec<FeedNumber>>,
-    /// When machines were counted last.
-    counted_at: Option<Instant>,
 }
 
 /// A meter over nothing shows at most this part of what it showed before.
 const NOTHING: f64 = 0.002;
-/// Machines are counted at most this often.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 impl Blackouts {
     /// Every feed has power.
@@ -125,22 +129,46 @@ impl Blackouts {
                 below[parent].push(feed);
             }
         }
-        Self { feeds: PerFeed::all(feeds, Feed::default()), below, counted_at: None }
+        Self { feeds: PerFeed::all(feeds, Feed::default()), below }
     }
 
-    /// Goes on, after a start, with the losses of power that are on record.
+    /// Goes on, after a start, with the losses of power that are on record. Returns what takes those from
+    /// the record that the policy has no feed with a meter for.
     pub(crate) fn restore<'a>(
         &mut self,
         feeds: &Feeds,
         changes: impl IntoIterator<Item = &'a SupplyChange>,
         now: Instant,
-    ) {
+    ) -> Vec<SupplyChange> {
+        let mut dropped = Vec::new();
         for change in changes {
             let feed = feeds.number(&change.feed);
-            if let Some(feed) = feed.filter(|feed| feeds[*feed].meter.is_some()) {
-                self.feeds[feed] = Feed::restored(change, now);
+            match feed.filter(|feed| feeds[*feed].meter.is_some()) {
+                Some(feed) => self.feeds[feed] = Feed::restored(change, now),
+                None => dropped.push(SupplyChange { to: FeedSupply::Live, ..change.clone() }),
             }
         }
+        dropped
+    }
+
+    /// What takes the losses of power from the record that `carried`, under a new policy, does not have any
+    /// more: their feeds were dropped or renamed, or have other meters.
+    pub(crate) fn dropped(
+        &self,
+        former: &Feeds,
+        feeds: &Feeds,
+        carried: &Self,
+    ) -> Vec<SupplyChange> {
+        let is_carried = |feed: FeedNumber| {
+            let same = feeds.number(&former[feed].id);
+            same.is_some_and(|same| carried.feeds[same].recorded().is_some())
+        };
+        let lost = former.numbers().filter(|feed| !is_carried(*feed));
+        lost.filter_map(|feed| {
+            let loss = self.feeds[feed].recorded()?;
+            Some(loss.change(former[feed].id.clone(), FeedSupply::Live, None))
+        })
+        .collect()
     }
 
     /// Carries over what is known of the feeds that have the same meter under a new policy.
@@ -203,6 +231,19 @@ impl Blackouts {
         affected
     }
 
+    /// The highest feed from `feed` upward that has lost its power, or may have: what meters show there and
+    /// below says nothing of the usual load.
+    pub(crate) fn lost_with(&self, feeds: &Feeds, feed: FeedNumber) -> Option<FeedNumber> {
+        let path = feeds.path(feed).iter().rev().copied();
+        path.into_iter().find(|above| self.feeds[*above].lost().is_some())
+    }
+
+    /// What the meter of `feed` showed before without what tenants' own meters showed, if the feed has lost
+    /// its power, or may have.
+    pub(crate) fn own_before(&self, feed: FeedNumber) -> Option<Watts> {
+        self.feeds[feed].lost().map(|level| level.own)
+    }
+
     /// What each feed carries less because feeds below it have no power: it comes back with the power.
     /// What tenants' own meters showed is left out. `own` is what the meter of a feed shows now without
     /// what tenants' own meters show.
@@ -213,13 +254,10 @@ impl Blackouts {
     ) -> PerFeed<Watts> {
         let mut missing = PerFeed::all(feeds, Watts::ZERO);
         for feed in feeds.numbers() {
-            let Some(level) = self.feeds[feed].lost() else { continue };
             // What is lost with a feed above is counted there.
-            let mut above = feeds.path(feed).iter().skip(1);
-            if above.any(|above| self.feeds[*above].lost().is_some()) {
-                continue;
-            }
-            let less = level.own.saturating_sub(own(feed));
+            let level = self.own_before(feed).filter(|_| self.lost_with(feeds, feed) == Some(feed));
+            let Some(level) = level else { continue };
+            let less = level.saturating_sub(own(feed));
             feeds.path(feed).iter().skip(1).for_each(|above| missing[*above] += less);
         }
         missing
@@ -240,16 +278,15 @@ impl Blackouts {
                 self.feeds[feed].note(seen, wall, now);
             }
         }
-        let froms = PerFeed::each(feeds, |feed| self.feeds[feed].counts_from());
-        let is_due =
-            self.counted_at.is_none_or(|at| now.saturating_duration_since(at) >= COUNT_EVERY);
-        if !is_due || froms.iter().all(Option::is_none) {
+        let froms = PerFeed::each(feeds, |feed| {
+            self.feeds[feed].counts_from(&seen[feed].unwrap_or_default(), now)
+        });
+        if froms.iter().all(Option::is_none) {
             return Vec::new();
         }
-        self.counted_at = Some(now);
         let machines = count(&froms);
         let mut found = Vec::new();
-        for feed in feeds.numbers() {
+        for feed in feeds.numbers().filter(|feed| froms[*feed].is_some()) {
             let has_live_below = self.has_live_below(feed, seen, now);
             let seen = seen[feed].unwrap_or_default();
             let change = self.feeds[feed].turn(&seen, machines[feed], has_live_below, settle, now);
@@ -258,15 +295,7 @@ impl Blackouts {
         let change = |(feed, Found { to, loss }): (FeedNumber, Found)| {
             let mut above = feeds.path(feed).iter().skip(1).rev().copied();
             let with = above.find(|above| self.feeds[*above].supply() != FeedSupply::Live);
-            SupplyChange {
-                feed: feeds[feed].id.clone(),
-                to,
-                since: loss.since,
-                before: loss.level.all,
-                own_before: loss.level.own,
-                machines: loss.machines,
-                with: with.map(|above| feeds[above].id.clone()),
-            }
+            loss.change(feeds[feed].id.clone(), to, with.map(|above| feeds[above].id.clone()))
         };
         found.into_iter().map(change).collect()
     }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use directive::Watts;
+use directive::{FeedId, Watts};
 use jiff::Timestamp;
 
+use super::settling::Settling;
 use super::usual::{Level, MINUTE, Usual};
 use super::{FeedSupply, Machines, Seen, SupplyChange};
 
@@ -20,12 +21,22 @@ const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// This part of the machines must be gone, in percent, and at least so many of them, or all.
 const GONE_PERCENT: u64 = 80;
 const GONE_LEAST: u32 = 3;
+/// A feed is reclosing for at most so many times the time in which it must be steady.
+const SETTLES_WITHIN: u32 = 10;
+/// Machines are counted at most this often.
+const COUNT_EVERY: Duration = Duration::from_secs(1);
+/// Machines of a dead feed are counted at most this often while its meter shows almost nothing.
+const COUNT_DEAD_EVERY: Duration = Duration::from_secs(5);
 
 /// What is known of one feed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Feed {
     state: State,
     usual: Usual,
+    /// What its meter has shown since it is reclosing.
+    settling: Settling,
+    /// When its machines were counted last.
+    counted_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,8 +49,7 @@ enum State {
     Dead(Loss),
     Reclosing {
         loss: Loss,
-        /// What its meter has shown since when, as long as that stays within the band.
-        steady: Option<Steady>,
+        since: Instant,
     },
 }
 
@@ -65,14 +75,6 @@ pub(super) struct Loss {
     from: Instant,
     /// The fewest machines that have shown themselves since; `None` before they were counted.
     fewest: Option<u32>,
-}
-
-/// A reading that stays within the band.
-#[derive(Debug, Clone, Copy)]
-struct Steady {
-    since: Instant,
-    low: Watts,
-    high: Watts,
 }
 
 /// What a look at the feed has found.
@@ -108,9 +110,9 @@ impl Feed {
         let state = match change.to {
             FeedSupply::Live => State::Live,
             FeedSupply::Dead => State::Dead(loss),
-            FeedSupply::Reclosing => State::Reclosing { loss, steady: None },
+            FeedSupply::Reclosing => State::Reclosing { loss, since: now },
         };
-        Self { state, usual: Usual::default() }
+        Self { state, ..Self::default() }
     }
 
     pub(super) fn supply(&self) -> FeedSupply {
@@ -129,12 +131,15 @@ impl Feed {
         match self.state {
             State::Live | State::Fell(_) => None,
             State::Dead(loss) => Some((loss.since, None)),
-            State::Reclosing { loss, steady } => {
-                let rest = |steady: Steady| {
-                    settle.saturating_sub(now.saturating_duration_since(steady.since))
-                };
-                Some((loss.since, steady.map(rest)))
-            }
+            State::Reclosing { loss, .. } => Some((loss.since, self.settling.rest(settle, now))),
+        }
+    }
+
+    /// What is on record of its loss of power.
+    pub(super) fn recorded(&self) -> Option<Loss> {
+        match self.state {
+            State::Live | State::Fell(_) => None,
+            State::Dead(loss) | State::Reclosing { loss, .. } => Some(loss),
         }
     }
 
@@ -162,13 +167,20 @@ impl Feed {
         }
     }
 
-    /// From when on machines are counted, if they are.
-    pub(super) fn counts_from(&self) -> Option<Instant> {
-        match self.state {
-            State::Live => None,
-            State::Fell(Fall { at, .. }) => Some(at.checked_sub(MINUTE).unwrap_or(at)),
-            State::Dead(loss) | State::Reclosing { loss, .. } => Some(loss.from),
+    /// From when on machines are counted, if they are to be counted now.
+    pub(super) fn counts_from(&mut self, seen: &Seen, now: Instant) -> Option<Instant> {
+        let (from, every) = match self.state {
+            State::Live => return None,
+            State::Fell(Fall { at, .. }) => (at.checked_sub(MINUTE).unwrap_or(at), COUNT_EVERY),
+            State::Dead(loss) if !loss.is_shown(seen, FALLEN) => (loss.from, COUNT_DEAD_EVERY),
+            State::Dead(loss) | State::Reclosing { loss, .. } => (loss.from, COUNT_EVERY),
+        };
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= every;
+        if !self.counted_at.is_none_or(is_due) {
+            return None;
         }
+        self.counted_at = Some(now);
+        Some(from)
     }
 
     /// Keeps what the meter shows, or notes that it has fallen.
@@ -209,6 +221,11 @@ impl Feed {
             State::Fell(fall) => {
                 let turned = fall.turn(seen, machines, has_live_below, now)?;
                 self.state = turned;
+                self.settling = Settling::default();
+                if machines.worked == 0 {
+                    // What it showed with machines at work says nothing any more.
+                    self.usual = Usual::default();
+                }
                 match turned {
                     State::Dead(loss) | State::Reclosing { loss, .. } => loss,
                     State::Live | State::Fell(_) => return None,
@@ -221,22 +238,24 @@ impl Feed {
                     return None;
                 }
                 let loss = *loss;
-                self.state = State::Reclosing { loss, steady: Steady::begin(seen, now) };
+                self.state = State::Reclosing { loss, since: now };
+                self.settling = Settling::default();
+                self.settling.keep(seen.own(), settle, now);
                 loss
             }
-            State::Reclosing { loss, steady } => {
+            State::Reclosing { loss, since } => {
                 loss.fewest.get_or_insert(machines.shown);
                 let loss = *loss;
-                if !loss.has_power(seen, machines, FALLEN_AGAIN) {
-                    self.state = State::Dead(loss);
-                } else {
-                    *steady = Steady::next(*steady, seen, now);
-                    let lasts =
-                        |steady: Steady| now.saturating_duration_since(steady.since) >= settle;
-                    if !steady.is_some_and(lasts) {
+                if loss.has_power(seen, machines, FALLEN_AGAIN) {
+                    self.settling.keep(seen.own(), settle, now);
+                    let longest = settle.saturating_mul(SETTLES_WITHIN);
+                    let is_over = now.saturating_duration_since(*since) >= longest;
+                    if !is_over && !self.settling.is_steady(settle, seen.band, now) {
                         return None;
                     }
                     *self = Self::default();
+                } else {
+                    self.state = State::Dead(loss);
                 }
                 loss
             }
@@ -260,10 +279,14 @@ impl Fall {
         let from = at.checked_sub(MINUTE).unwrap_or(at);
         let fewest = Some(machines.shown);
         let loss = Loss { since, level, machines: machines.worked, from, fewest };
+        // Those that worked have all been put to sleep: it fell by our own doing.
+        if machines.worked == 0 {
+            return Some(State::Live);
+        }
         if seen.metered.is_some_and(|watts| watts > level.all.scale(FALLEN)) {
             // It was gone for a moment, or the sample was wrong.
             return Some(if self.has_stopped {
-                State::Reclosing { loss, steady: Steady::begin(seen, now) }
+                State::Reclosing { loss, since: now }
             } else {
                 State::Live
             });
@@ -277,27 +300,22 @@ impl Fall {
 }
 
 impl Loss {
+    /// What goes on record of it.
+    pub(super) fn change(self, feed: FeedId, to: FeedSupply, with: Option<FeedId>) -> SupplyChange {
+        let Self { since, level, machines, .. } = self;
+        SupplyChange { feed, to, since, before: level.all, own_before: level.own, machines, with }
+    }
+
+    /// Whether the meter shows more than `part` of what it showed before.
+    fn is_shown(&self, seen: &Seen, part: f64) -> bool {
+        seen.metered.is_some_and(|watts| watts > self.level.all.scale(part))
+    }
+
     /// Whether the meter shows more than `part` of what it showed before, or machines show themselves
     /// again.
     fn has_power(&self, seen: &Seen, machines: Machines, part: f64) -> bool {
         let fewest = self.fewest.unwrap_or(machines.shown);
         let back = u64::from(machines.shown.saturating_sub(fewest)) * 100;
-        seen.metered.is_some_and(|watts| watts > self.level.all.scale(part))
-            || back > u64::from(self.machines) * (100 - GONE_PERCENT)
-    }
-}
-
-impl Steady {
-    fn begin(seen: &Seen, now: Instant) -> Option<Self> {
-        let own = seen.metered?.saturating_sub(seen.leased);
-        Some(Self { since: now, low: own, high: own })
-    }
-
-    /// Goes on with what the meter shows now, or begins anew.
-    fn next(before: Option<Self>, seen: &Seen, now: Instant) -> Option<Self> {
-        let new = Self::begin(seen, now)?;
-        let Some(before) = before else { return Some(new) };
-        let (low, high) = (before.low.min(new.low), before.high.max(new.high));
-        Some(if high - low <= seen.band { Self { low, high, ..before } } else { new })
+        self.is_shown(seen, part) || back > u64::from(self.machines) * (100 - GONE_PERCENT)
     }
 }
