@@ -219,18 +219,6 @@ impl Blackouts {
         self.feeds[feed].may_be_dead()
     }
 
-    /// Whether what the meter of each feed shows says nothing of its usual load, because the feed, one
-    /// above it or one below it has no power, or may have none.
-    pub(crate) fn is_affected(&self, feeds: &Feeds) -> PerFeed<bool> {
-        let mut affected = PerFeed::each(feeds, |feed| self.cause(feeds, feed).is_some());
-        for feed in feeds.numbers() {
-            if affected[feed] || self.has_fallen(feed) {
-                feeds.path(feed).iter().for_each(|above| affected[*above] = true);
-            }
-        }
-        affected
-    }
-
     /// The highest feed from `feed` upward that has lost its power, or may have: what meters show there and
     /// below says nothing of the usual load.
     pub(crate) fn lost_with(&self, feeds: &Feeds, feed: FeedNumber) -> Option<FeedNumber> {

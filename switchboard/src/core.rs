@@ -524,9 +524,11 @@ impl Core {
             self.guards.note_change();
         }
         let mut has_done_much = self.see_drivers(wall, now, outputs) || is_new;
+        has_done_much |= self.has_excused_others();
         if has_done_much {
             let mut fleet = self.inventory.last_fleet().clone();
             self.leave_out_unanswered(&mut fleet);
+            self.keep_unpowered(&mut fleet);
             let population = &self.fleet.population;
             fleet.population.corrections.clone_from(&population.corrections);
             fleet.population.starving.clone_from(&population.starving);

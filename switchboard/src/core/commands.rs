@@ -431,7 +431,9 @@ impl Core {
             wall,
         );
         self.plausible = self.carried_plausibility(&policy);
-        self.supplies = self.carried_supplies(&policy);
+        let (supplies, dropped) = self.carried_supplies(&policy);
+        self.supplies = supplies;
+        self.note_supply(dropped, wall);
         self.policy = policy;
         self.keep_from_work(claimed, wall);
         self.sums = FeedSums::new(self.policy.facility.feeds());

@@ -377,7 +377,7 @@ impl Core {
         }
     }
 
-    fn is_unanswered(&self, machine: &MachineId) -> bool {
+    pub(super) fn is_unanswered(&self, machine: &MachineId) -> bool {
         let report = self.inventory.reported(machine);
         report.is_some_and(|report| report.state == DeviceState::Unknown)
     }

@@ -55,13 +55,15 @@ impl Core {
     /// Corrects the load of each feed by what its meter shows, and makes a new plan if that matters.
     /// A meter that is not believed corrects nothing: what it corrected before stays.
     pub(super) fn correct_load(&mut self, readings: Readings, wall: Timestamp, now: Instant) {
+        let gone = self.gone_with_power(&readings, wall, now);
         let Readings { samples, figures, less } = readings;
         let facility = &self.policy.facility;
         let feeds = facility.feeds();
         // A load that is gone with the power comes back with it.
-        let is_affected = self.affected_by_loss();
-        let counts = |feed: FeedNumber| self.is_believed(feed) && !is_affected[feed];
-        let samples = PerFeed::each(feeds, |feed| samples[feed].filter(|_| counts(feed)));
+        let samples = PerFeed::each(feeds, |feed| {
+            let (metered, taken_at) = samples[feed].filter(|_| self.is_believed(feed))?;
+            Some((metered + gone[feed]?, taken_at))
+        });
         let ending = self.ending();
         let shown = |feed: FeedNumber| {
             let (metered, taken_at) = samples[feed]?;

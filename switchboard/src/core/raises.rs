@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use directive::{FeedId, MachineId, Watts};
+use directive::{DeviceState, FeedId, MachineId, Watts};
 use jiff::Timestamp;
 
 pub(super) use newcomers::Recording;
@@ -17,6 +17,7 @@ pub(super) use newcomers::Recording;
 use super::load::IN_BAND;
 use super::{Core, Withheld};
 use crate::facility::{Facility, FeedNumber, Feeds, PerFeed};
+use crate::inventory::Inventory;
 use crate::lease::later;
 use crate::load::NEGLIGIBLE;
 use crate::plan;
@@ -166,6 +167,22 @@ impl Raises {
     /// A machine that must be off again.
     fn shed(&mut self, machine: &MachineId) {
         self.machines.remove(machine);
+    }
+
+    /// Forgets machines of feeds in `lost`, which have no power, that were on their way back: they boot
+    /// awake, which does not mean that they were raised. Those without a place come back as newcomers, and
+    /// those that sleep are found again.
+    pub(super) fn drop_without_place(&mut self, lost: &PerFeed<bool>, inventory: &Inventory) {
+        let sleeps = |machine: &MachineId| {
+            let report = inventory.reported(machine);
+            report.is_some_and(|report| report.state == DeviceState::Asleep)
+        };
+        self.machines.retain(|machine, raise| {
+            raise.newcomer.is_some()
+                || !lost[raise.feed]
+                || inventory.is_permitted(machine)
+                || sleeps(machine)
+        });
     }
 
     /// What machines may draw more or less than their full power because they are on their way back:

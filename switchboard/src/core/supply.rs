@@ -8,9 +8,10 @@ use jiff::Timestamp;
 
 use super::load::Readings;
 use super::{Core, Withheld};
-use crate::blackout::{Blackouts, FeedSupply, Seen};
+use crate::blackout::{Blackouts, FeedSupply, Seen, SupplyChange};
 use crate::facility::{FeedNumber, Feeds, PerFeed};
 use crate::ledger::Event;
+use crate::plan::Fleet;
 use crate::plausible::Judging;
 use crate::policy::Policy;
 use crate::view::{DeadFeedView, SupplyView};
@@ -21,15 +22,32 @@ pub(super) struct Supplies {
     blackouts: Blackouts,
     /// Whether what is on record was taken over.
     has_begun: bool,
-    /// Whether the machines of feeds that were dead before the start may still have places: the former
-    /// process may have ended before it recorded that they lost them.
-    checks_places: bool,
+    /// When places were taken last.
+    places_taken_at: Option<Instant>,
+    /// Since when each feed is live that had no power before.
+    live_since: PerFeed<Option<Instant>>,
+    /// The feeds whose machines cannot be blamed for not answering.
+    excused: PerFeed<bool>,
+    /// Whether these are others than at the last call of [`Core::has_excused_others`].
+    excuses_others: bool,
 }
+
+/// While a feed is dead, places are taken at most this often.
+const TAKE_PLACES_EVERY: Duration = Duration::from_secs(1);
+/// Machines may need this long to boot and to be read when their feed is live again.
+const BOOTS_WITHIN: Duration = Duration::from_mins(3);
 
 impl Supplies {
     /// Nothing was seen.
     pub(super) fn new(feeds: &Feeds) -> Self {
-        Self { blackouts: Blackouts::new(feeds), has_begun: false, checks_places: false }
+        Self {
+            blackouts: Blackouts::new(feeds),
+            has_begun: false,
+            places_taken_at: None,
+            live_since: PerFeed::all(feeds, None),
+            excused: PerFeed::all(feeds, false),
+            excuses_others: false,
+        }
     }
 }
 
@@ -39,15 +57,17 @@ impl Core {
         let policy = self.policy.clone();
         let feeds = policy.facility.feeds();
         if !std::mem::replace(&mut self.supplies.has_begun, true) {
-            self.supplies.blackouts.restore(feeds, self.state.dead.values(), now);
-            self.supplies.checks_places = true;
+            let dropped = self.supplies.blackouts.restore(feeds, self.state.dead.values(), now);
+            self.note_supply(dropped, wall);
         }
+        self.drop_raises();
         let seen = PerFeed::each(feeds, |feed| {
             let meter = feeds[feed].meter.as_ref()?;
             Some(Seen {
                 metered: readings.samples[feed].map(|(watts, _)| watts),
                 leased: self.sums.leased(feed),
-                is_mute: self.inventory.is_mute(&policy, meter, now),
+                is_mute: readings.samples[feed].is_none()
+                    && self.inventory.is_mute(&policy, meter, now),
                 is_believed: self.is_believed(feed),
                 band: policy.facility.band(feed),
             })
@@ -60,39 +80,96 @@ impl Core {
             policy.reclose_settle,
             (wall, now),
         );
-        for change in changes.iter().filter(|change| change.to == FeedSupply::Dead) {
+        for change in &changes {
             if let Some(feed) = feeds.number(&change.feed) {
-                self.take_places(feed);
+                self.supplies.live_since[feed] = (change.to == FeedSupply::Live).then_some(now);
             }
         }
-        // By now, machines have been reported that work.
-        if self.supplies.checks_places && !self.is_young(now) {
-            self.supplies.checks_places = false;
-            let dead = |feed: &FeedNumber| {
-                let blackouts = &self.supplies.blackouts;
-                blackouts.cause(feeds, *feed) == Some(*feed)
-                    && blackouts.supply(feeds, *feed) == FeedSupply::Dead
-            };
-            let dead: Vec<FeedNumber> = feeds.numbers().filter(dead).collect();
-            dead.into_iter().for_each(|feed| self.take_places(feed));
-        }
+        let is_new = changes.iter().any(|change| change.to == FeedSupply::Dead);
         if !changes.is_empty() {
-            self.note(Event::SupplyChanged { feeds: changes }, self.schedule);
+            self.drop_raises();
+        }
+        self.take_places(is_new, now);
+        self.excuse(now);
+        self.note_supply(changes, self.schedule);
+    }
+
+    /// Puts changes of supply on record.
+    pub(super) fn note_supply(&mut self, changes: Vec<SupplyChange>, wall: Timestamp) {
+        if !changes.is_empty() {
+            self.note(Event::SupplyChanged { feeds: changes }, wall);
         }
     }
 
-    /// The machines at and below `feed` lose their places in the permitted set, but for those that work:
-    /// they come back as newcomers, by the up ramp.
-    fn take_places(&mut self, feed: FeedNumber) {
+    /// The machines at and below dead feeds lose their places in the permitted set, but for those that
+    /// work: they come back as newcomers, by the up ramp. A session may seem to work for a while after its
+    /// machine has lost its power. `at_once`: a feed has just been found dead.
+    fn take_places(&mut self, at_once: bool, now: Instant) {
         let facility = &self.policy.facility;
+        let (feeds, supplies) = (facility.feeds(), &mut self.supplies);
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= TAKE_PLACES_EVERY;
+        if !at_once && !supplies.places_taken_at.is_none_or(is_due) {
+            return;
+        }
+        supplies.places_taken_at = Some(now);
+        let is_dead = |feed| supplies.blackouts.supply(feeds, feed) == FeedSupply::Dead;
+        let dead = PerFeed::each(feeds, is_dead);
+        // Soon after a start, machines that work have not been reported yet.
+        if !dead.iter().any(|dead| *dead) || (!at_once && self.is_young(now)) {
+            return;
+        }
         let is_below = |machine: &&MachineId| {
             let group = self.inventory.group(&self.policy, machine);
-            let home = group.map(|group| facility.group_feed(group));
-            home.is_some_and(|home| facility.feeds().path(home).contains(&feed))
+            group.is_some_and(|group| dead[facility.group_feed(group)])
         };
         let below: Vec<MachineId> =
             self.inventory.permitted().iter().filter(is_below).cloned().collect();
         below.iter().for_each(|machine| self.inventory.take_back(machine));
+    }
+
+    /// What was to come back at feeds without power is void.
+    fn drop_raises(&mut self) {
+        let feeds = self.policy.facility.feeds();
+        let blackouts = &self.supplies.blackouts;
+        let lost = PerFeed::each(feeds, |feed| blackouts.cause(feeds, feed).is_some());
+        if lost.iter().any(|lost| *lost) {
+            self.raises.drop_without_place(&lost, &self.inventory);
+        }
+    }
+
+    /// Brings up to date whose machines cannot be blamed for not answering.
+    fn excuse(&mut self, now: Instant) {
+        let feeds = self.policy.facility.feeds();
+        let Supplies { blackouts, live_since, excused, excuses_others, .. } = &mut self.supplies;
+        let boots = |feed: &FeedNumber| {
+            live_since[*feed].is_some_and(|at| now.saturating_duration_since(at) < BOOTS_WITHIN)
+        };
+        let excused_now = PerFeed::each(feeds, |feed| {
+            blackouts.cause(feeds, feed).is_some() || feeds.path(feed).iter().any(boots)
+        });
+        if excused_now != *excused {
+            (*excused, *excuses_others) = (excused_now, true);
+        }
+    }
+
+    /// Whether other machines than at the last call cannot be blamed for not answering.
+    pub(super) fn has_excused_others(&mut self) -> bool {
+        std::mem::take(&mut self.supplies.excuses_others)
+    }
+
+    /// Has the plan go on with machines that cannot do what they were told because they have no power:
+    /// others in their place would have to come back soon.
+    pub(super) fn keep_unpowered(&self, fleet: &mut Fleet) {
+        let facility = &self.policy.facility;
+        let excused = &self.supplies.excused;
+        for (group, machines) in fleet.groups.iter_mut().enumerate() {
+            if !excused[facility.group_feed(group)] {
+                continue;
+            }
+            for known in machines.iter_mut().filter(|known| known.failing && !known.absent) {
+                known.failing = !self.is_unanswered(&known.id);
+            }
+        }
     }
 
     /// Why nothing may be raised at `feed`, if that is because it has no power, or may have none.
@@ -119,9 +196,45 @@ impl Core {
         })
     }
 
-    /// Whether what each meter shows says nothing of the usual load of its feed.
-    pub(super) fn affected_by_loss(&self) -> PerFeed<bool> {
-        self.supplies.blackouts.is_affected(self.policy.facility.feeds())
+    /// What the meters of feeds above show less because a feed has lost its power, or may have: for each
+    /// feed, the difference to what it carried by its own meter. `None` where a meter says nothing of the
+    /// usual load: at such a feed and below it.
+    pub(super) fn gone_with_power(
+        &self,
+        readings: &Readings,
+        wall: Timestamp,
+        now: Instant,
+    ) -> PerFeed<Option<Watts>> {
+        let feeds = self.policy.facility.feeds();
+        let blackouts = &self.supplies.blackouts;
+        let mut gone = PerFeed::all(feeds, Some(Watts::ZERO));
+        for feed in feeds.numbers() {
+            let Some(lost) = blackouts.lost_with(feeds, feed) else { continue };
+            gone[feed] = None;
+            if lost != feed {
+                continue;
+            }
+            // What comes back is what plans reckon with, as long as nothing shows more.
+            let less = readings.less[feed];
+            let figures = readings.figures[feed] - less.sure - less.possible;
+            let (least, most) = match self.corrections.last(feed) {
+                Some(last) => (figures + last, readings.figures[feed] + last),
+                None => blackouts.own_before(feed).map_or_else(Default::default, |own| (own, own)),
+            };
+            let own = self.own_metered(feed, wall, now).min(most);
+            for &above in feeds.path(feed).iter().skip(1) {
+                gone[above] = gone[above].map(|gone| gone + least - own);
+            }
+        }
+        gone
+    }
+
+    /// What the meter of `feed` shows without what tenants' own meters show; 0 W if it shows nothing.
+    fn own_metered(&self, feed: FeedNumber, wall: Timestamp, now: Instant) -> Watts {
+        let meter = self.policy.facility.feeds()[feed].meter.as_ref();
+        let metered = meter.and_then(|meter| self.inventory.metered(meter, wall, now));
+        let metered = metered.map(|(watts, _)| watts).unwrap_or_default();
+        metered.saturating_sub(self.sums.leased(feed))
     }
 
     /// How the meter of `feed` is judged.
@@ -139,12 +252,7 @@ impl Core {
     /// What comes back at each feed with the power of feeds below it, beside what leases reserve there.
     pub(super) fn missing_power(&self, wall: Timestamp, now: Instant) -> PerFeed<Watts> {
         let feeds = self.policy.facility.feeds();
-        self.supplies.blackouts.missing(feeds, |feed| {
-            let meter = feeds[feed].meter.as_ref();
-            let metered = meter.and_then(|meter| self.inventory.metered(meter, wall, now));
-            let metered = metered.map(|(watts, _)| watts).unwrap_or_default();
-            metered.saturating_sub(self.sums.leased(feed))
-        })
+        self.supplies.blackouts.missing(feeds, |feed| self.own_metered(feed, wall, now))
     }
 
     fn loss(&self, feed: FeedNumber) -> Option<(Timestamp, Option<Duration>)> {
@@ -186,11 +294,13 @@ impl Core {
         .collect()
     }
 
-    /// What is known of the supply of feeds under a new policy.
-    pub(super) fn carried_supplies(&self, policy: &Policy) -> Supplies {
+    /// What is known of the supply of feeds under a new policy, and what takes from the record what that
+    /// policy drops.
+    pub(super) fn carried_supplies(&self, policy: &Policy) -> (Supplies, Vec<SupplyChange>) {
         let (former, feeds) = (self.policy.facility.feeds(), policy.facility.feeds());
-        let Supplies { has_begun, checks_places, .. } = self.supplies;
         let blackouts = self.supplies.blackouts.carried(former, feeds);
-        Supplies { blackouts, has_begun, checks_places }
+        let dropped = self.supplies.blackouts.dropped(former, feeds, &blackouts);
+        let has_begun = self.supplies.has_begun;
+        (Supplies { blackouts, has_begun, ..Supplies::new(feeds) }, dropped)
     }
 }

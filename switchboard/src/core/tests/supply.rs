@@ -181,3 +181,101 @@ fn machines_that_go_for_a_lease_are_no_blackout_when_the_tenant_comes() {
     assert_eq!(drawing(&world, "a"), 0);
     assert_eq!(seen, [FeedSupply::Live].into());
 }
+
+#[test]
+fn machines_whose_time_off_ends_at_a_dead_feed_come_back_by_the_up_ramp() {
+    let mut world = taken_over();
+    world.commit("l", "b", 20_000, 400, 600);
+    world.run_to(450);
+    assert_eq!(world.phase("l"), Phase::Active);
+    world.dark.insert("b");
+    world.run_to(700);
+    assert!(world.chosen().is_empty(), "the lease is over");
+    world.light("b");
+    let (mut most, mut before) = (0, 0);
+    while world.secs < 900 {
+        world.step();
+        let draw = drawing(&world, "b");
+        (most, before) = (most.max(draw.saturating_sub(before)), draw);
+    }
+    assert_eq!(view(&world, "b").supply.state, FeedSupply::Live);
+    assert!(most <= 2, "two machines in 15 s: {most} at once");
+    world.run_to(1_600);
+    assert_eq!(drawing(&world, "b"), 13);
+}
+
+#[test]
+fn members_whose_sessions_end_later_lose_their_places_too() {
+    let mut world = taken_over();
+    world.dark.insert("b");
+    world.lingering = ["far.000", "dumb.000"].map(MachineId::from).into();
+    world.run_to(150);
+    assert_eq!(view(&world, "b").supply.state, FeedSupply::Dead);
+    assert_eq!(world.core.inventory.permitted().len(), 16, "those that seem to work keep them");
+    world.lingering.clear();
+    world.run_to(153);
+    assert_eq!(world.core.inventory.permitted().len(), 14);
+}
+
+#[test]
+fn a_house_that_grows_elsewhere_is_seen_while_a_feed_is_dead() {
+    let mut world = taken_over();
+    let correction = |world: &World| {
+        let feeds = world.core.policy.facility.feeds();
+        let number = |feed: &str| feeds.number(&feed.into()).expect("it is there");
+        let corrections = &world.core.fleet.population.corrections;
+        (corrections[number("root")], corrections[number("a")], corrections[number("b")])
+    };
+    let before = correction(&world);
+    world.dark.insert("b");
+    world.run_to(500);
+    assert_eq!(view(&world, "b").supply.state, FeedSupply::Dead);
+    assert_eq!(correction(&world), before, "what is gone comes back");
+    // The house of `a` grows, and the interconnect shows it.
+    world.meter_adds = Watts(3_000);
+    world.run_to(550);
+    let grown = correction(&world);
+    let more = (grown.0 - before.0, grown.1 - before.1, grown.2 - before.2);
+    assert_eq!(more, (Watts(3_000), Watts(3_000), Watts::ZERO));
+    world.meter_adds = Watts::ZERO;
+    world.run_to(750);
+    assert_eq!(correction(&world), before);
+    assert!(world.chosen().is_empty());
+}
+
+#[test]
+fn machines_that_cannot_be_told_because_their_feed_is_dead_are_not_replaced() {
+    let mut world = taken_over();
+    world.commit("l", "b", 20_000, 400, 3_000);
+    world.run_to(450);
+    let chosen = world.chosen();
+    assert!(!chosen.is_empty());
+    world.dark.insert("b");
+    world.run_to(1_000);
+    let failures = world.machines.iter().map(|machine| machine.unanswered).max();
+    assert!(failures > Some(3), "their commands have failed: {failures:?}");
+    assert_eq!(world.chosen(), chosen);
+    world.light("b");
+    world.run_to(1_200);
+    assert_eq!(view(&world, "b").supply.state, FeedSupply::Live);
+}
+
+#[test]
+fn a_policy_that_drops_a_dead_feed_has_the_record_forget_it() {
+    let mut world = taken_over();
+    world.dark.insert("b");
+    world.run_to(150);
+    assert_eq!(world.core.state.dead.len(), 1);
+    let mut policy = policy_with(|parts| {
+        parts.feeds[2].id = "c".into();
+        parts.groups.iter_mut().filter(|group| group.feed.as_str() == "b").for_each(|group| {
+            group.feed = "c".into();
+        });
+    });
+    policy.digest = "renamed".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(policy))), Answer::Done));
+    world.run_to(152);
+    let mut recorded = LedgerState::default();
+    world.ledger.iter().for_each(|entry| recorded.apply(entry.at, &entry.event).unwrap());
+    assert!(recorded.dead.is_empty(), "{:?}", recorded.dead);
+}

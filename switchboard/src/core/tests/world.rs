@@ -130,6 +130,8 @@ pub(super) struct World {
     pub(super) lost_meter: Option<&'static str>,
     /// The feeds that have no power.
     pub(super) dark: BTreeSet<&'static str>,
+    /// Machines whose sessions seem to work on although they have no power.
+    pub(super) lingering: BTreeSet<MachineId>,
     /// Machines that came up when their power was back, and have no work yet.
     pub(super) booted: BTreeSet<MachineId>,
     /// Whether tenants draw on when their leases have ended.
@@ -214,6 +216,7 @@ impl World {
             drivers_out: BTreeSet::new(),
             lost_meter: None,
             dark: BTreeSet::new(),
+            lingering: BTreeSet::new(),
             booted: BTreeSet::new(),
             tenants_stay: false,
             ledger_fails: false,
@@ -423,6 +426,10 @@ impl World {
         for machine in &mut self.machines {
             if self.dark.contains(machine.feed) {
                 machine.draws = false;
+                // The agent repeats its command, which fails.
+                if machine.told.is_some_and(|told| (self.secs - told) % 20 == 19) {
+                    machine.unanswered += 1;
+                }
                 continue;
             }
             if self.booted.contains(&machine.id) {
@@ -579,12 +586,14 @@ impl World {
         let session = |machine: &Machine| SessionReport {
             machine: machine.id.clone(),
             sessions: u32::from(
-                !self.dark.contains(machine.feed)
-                    && (machine.told.is_some()
-                        || machine.draws
-                        || self.booted.contains(&machine.id)),
+                self.lingering.contains(&machine.id)
+                    || !self.dark.contains(machine.feed)
+                        && (machine.told.is_some()
+                            || machine.draws
+                            || self.booted.contains(&machine.id)),
             ),
             serving: match machine.told {
+                _ if self.lingering.contains(&machine.id) => Serving::Working,
                 _ if self.dark.contains(machine.feed) => Serving::Gone,
                 _ if self.booted.contains(&machine.id) => Serving::Parked,
                 Some(_) if machine.draws && is_out(machine) => Serving::Working,
@@ -632,8 +641,10 @@ impl World {
     /// `feed` has its power again. Its machines boot awake and have no work.
     pub(super) fn light(&mut self, feed: &'static str) {
         self.dark.remove(feed);
-        let below = self.machines.iter().filter(|machine| machine.feed == feed);
-        self.booted.extend(below.map(|machine| machine.id.clone()));
+        for machine in self.machines.iter_mut().filter(|machine| machine.feed == feed) {
+            machine.asleep_says = false;
+            self.booted.insert(machine.id.clone());
+        }
     }
 
     fn visitors_draw(&self, feed: &str) -> Watts {
