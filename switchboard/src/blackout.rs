@@ -104,6 +104,8 @@ pub(crate) struct Machines {
     pub(crate) stopped: u32,
     /// Those of them that show themselves neither by a session nor by a device.
     pub(crate) gone: u32,
+    /// Those of them that worked when somebody was heard last who knows them.
+    pub(crate) unheard: u32,
     /// All that show themselves now, also those that are to be off.
     pub(crate) shown: u32,
 }

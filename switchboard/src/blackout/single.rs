@@ -18,6 +18,9 @@ const FALLEN_AGAIN: f64 = 0.025;
 /// So long after the meter, the machines must be gone: devices are read now and then, and a read that
 /// nobody answers takes half a minute.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
+/// The same while nobody is heard who knows some of the machines: what reports them may have lost its
+/// power with them.
+const UNHEARD_WITHIN: Duration = Duration::from_mins(10);
 /// This part of the machines must be gone, in percent, and at least so many of them, or all.
 const GONE_PERCENT: u64 = 80;
 const GONE_LEAST: u32 = 3;
@@ -295,7 +298,8 @@ impl Fall {
         if machines.are_gone() && !shows_load && !has_live_below {
             return Some(State::Dead(loss));
         }
-        (now.saturating_duration_since(at) > GONE_WITHIN).then_some(State::Live)
+        let within = if machines.unheard > 0 { UNHEARD_WITHIN } else { GONE_WITHIN };
+        (now.saturating_duration_since(at) > within).then_some(State::Live)
     }
 }
 

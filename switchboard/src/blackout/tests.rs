@@ -28,6 +28,8 @@ struct Site {
     origin: Instant,
     /// When all machines of each feed worked last.
     worked: [Option<Instant>; 3],
+    /// Whether nobody is heard who knows the machines that seem to work.
+    is_unheard: bool,
 }
 
 impl Site {
@@ -39,7 +41,7 @@ impl Site {
         ];
         let feeds = Feeds::new(feeds).expect("every name leads somewhere");
         let blackouts = Blackouts::new(&feeds);
-        Self { feeds, blackouts, secs: 0, origin: origin(), worked: [None; 3] }
+        Self { feeds, blackouts, secs: 0, origin: origin(), worked: [None; 3], is_unheard: false }
     }
 
     /// One that has seen its machines at work, and its meters, for 100 s.
@@ -93,6 +95,7 @@ impl Site {
                         draws: Watts(i64::from(worked) * 3_000),
                         stopped: worked.saturating_sub(works),
                         gone: worked.saturating_sub(works + answers),
+                        unheard: if self.is_unheard { works } else { 0 },
                         shown: works + answers,
                     }
                 })
@@ -473,4 +476,24 @@ fn a_feed_whose_machines_have_all_been_put_to_sleep_fell_by_our_own_doing() {
         assert_eq!(site.run(secs, off), []);
         assert!(!site.has_fallen(1), "at {secs}");
     }
+}
+
+#[test]
+fn nothing_is_settled_for_ten_minutes_while_nobody_is_heard_who_knows_the_machines() {
+    let unheard = || {
+        let mut site = Site::at_work();
+        site.is_unheard = true;
+        let seems = [shows(40_000, 30, 30), shows(500, 16, 16), FULL[2]];
+        assert_eq!(site.run(600, seems), []);
+        (site, seems)
+    };
+    // The proxy lost its power with its machines, is heard again, and knows that they are gone.
+    let (mut site, _) = unheard();
+    assert!(site.has_fallen(1), "it may be dead");
+    site.is_unheard = false;
+    assert_eq!(site.run(610, DARK), dead(601));
+    // It is never heard again.
+    let (mut site, seems) = unheard();
+    assert_eq!(site.run(710, seems), []);
+    assert!(!site.has_fallen(1));
 }

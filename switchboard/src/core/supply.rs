@@ -76,7 +76,7 @@ impl Core {
         let changes = self.supplies.blackouts.look(
             feeds,
             &seen,
-            |froms| inventory.count_present(&policy, froms, |id| states.contains_key(id)),
+            |froms| inventory.count_present(&policy, froms, |id| states.contains_key(id), now),
             policy.reclose_settle,
             (wall, now),
         );
@@ -198,7 +198,7 @@ impl Core {
 
     /// What the meters of feeds above show less because a feed has lost its power, or may have: for each
     /// feed, the difference to what it carried by its own meter. `None` where a meter says nothing of the
-    /// usual load: at such a feed and below it.
+    /// usual load: at such a feed and below it, and above one that has just fallen.
     pub(super) fn gone_with_power(
         &self,
         readings: &Readings,
@@ -212,6 +212,11 @@ impl Core {
             let Some(lost) = blackouts.lost_with(feeds, feed) else { continue };
             gone[feed] = None;
             if lost != feed {
+                continue;
+            }
+            // Its meter may be wrong.
+            if blackouts.has_fallen(feed) {
+                feeds.path(feed).iter().for_each(|above| gone[*above] = None);
                 continue;
             }
             // What comes back is what plans reckon with, as long as nothing shows more.

@@ -132,10 +132,18 @@ impl Inventory {
         policy: &Policy,
         froms: &PerFeed<Option<Instant>>,
         is_off: impl Fn(&MachineId) -> bool,
+        now: Instant,
     ) -> PerFeed<Machines> {
         let facility = &policy.facility;
         let feeds = facility.feeds();
         let mut counts = PerFeed::all(feeds, Machines::default());
+        let is_heard = |endpoint: &&Endpoint| {
+            endpoint.attached && endpoint.is_live(policy.failsafe.report_stale_after, now)
+        };
+        let heard: Vec<&Endpoint> = self.endpoints.values().filter(is_heard).collect();
+        let is_known = |machine: &MachineId| {
+            heard.iter().any(|one| one.session(machine).is_some() || one.device(machine).is_some())
+        };
         for (&group, machines) in &self.presences.groups {
             let Some(watts) = facility.groups().get(group).map(|group| group.watts) else {
                 continue;
@@ -153,7 +161,9 @@ impl Inventory {
                     let count = &mut counts[feed];
                     count.shown += u32::from(!is_away);
                     let worked = trace.worked.is_some_and(|at| at >= from);
-                    if !is_off && (trace.presence == Presence::Works || worked) {
+                    let works = trace.presence == Presence::Works;
+                    if !is_off && (works || worked) {
+                        count.unheard += u32::from(works && !is_known(machine));
                         count.worked += 1;
                         count.draws += watts;
                         count.stopped += u32::from(trace.presence < Presence::Works);

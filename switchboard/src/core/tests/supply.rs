@@ -279,3 +279,15 @@ fn a_policy_that_drops_a_dead_feed_has_the_record_forget_it() {
     world.ledger.iter().for_each(|entry| recorded.apply(entry.at, &entry.event).unwrap());
     assert!(recorded.dead.is_empty(), "{:?}", recorded.dead);
 }
+
+#[test]
+fn a_meter_that_shows_nothing_over_working_machines_corrects_nothing_above_it() {
+    let mut world = taken_over();
+    let before = world.core.fleet.population.corrections.clone();
+    world.meter_factor = 0.001;
+    for secs in 141..300 {
+        world.run_to(secs);
+        assert_eq!(world.core.fleet.population.corrections, before, "at {secs}");
+    }
+    assert!(world.chosen().is_empty());
+}

@@ -11,7 +11,7 @@ fn count(seen: &mut Seen, secs: i64, from: i64, off: &[&str]) -> Machines {
     let a = feeds.number(&"a".into()).expect("it is there");
     let froms = PerFeed::each(feeds, |feed| (feed == a).then(|| seen.now(from)));
     let is_off = |machine: &MachineId| off.contains(&machine.as_str());
-    seen.inventory.count_present(&seen.policy, &froms, is_off)[a]
+    seen.inventory.count_present(&seen.policy, &froms, is_off, now)[a]
 }
 
 fn gone(name: &str) -> SessionReport {
@@ -62,4 +62,16 @@ fn what_a_proxy_does_not_know_since_its_start_says_nothing_of_a_machine() {
     seen.proxy("p", 10, &[session("old.000")]);
     let machines = count(&mut seen, 10, 0, &[]);
     assert_eq!((machines.worked, machines.stopped, machines.shown), (2, 0, 2));
+}
+
+#[test]
+fn machines_that_worked_when_their_proxy_was_heard_last_are_unheard() {
+    let mut seen = Seen::new();
+    seen.proxy("p", 0, &[session("old.000"), session("old.001")]);
+    assert_eq!(count(&mut seen, 10, 0, &[]).unheard, 0);
+    let machines = count(&mut seen, 20, 0, &[]);
+    assert_eq!((machines.worked, machines.stopped, machines.unheard), (2, 0, 2));
+    // Another one knows one of them.
+    seen.proxy("q", 20, &[session("old.000")]);
+    assert_eq!(count(&mut seen, 20, 0, &[]).unheard, 1);
 }
