@@ -116,6 +116,8 @@ pub(crate) struct Blackouts {
     feeds: PerFeed<Feed>,
     /// For each feed with a meter, the next feeds below it that have one.
     below: PerFeed<Vec<FeedNumber>>,
+    /// Whether some feed has lost its power, or may have: else nothing follows at any feed.
+    is_lost: bool,
 }
 
 /// A meter over nothing shows at most this part of what it showed before.
@@ -131,7 +133,17 @@ impl Blackouts {
                 below[parent].push(feed);
             }
         }
-        Self { feeds: PerFeed::all(feeds, Feed::default()), below }
+        Self { feeds: PerFeed::all(feeds, Feed::default()), below, is_lost: false }
+    }
+
+    /// Whether all feeds have power, as far as meters show.
+    pub(crate) fn are_live(&self) -> bool {
+        !self.is_lost
+    }
+
+    /// Notes whether some feed has lost its power. To be called after each change of a feed.
+    fn note_lost(&mut self) {
+        self.is_lost = self.feeds.iter().any(|feed| !feed.is_live());
     }
 
     /// Goes on, after a start, with the losses of power that are on record. Returns what takes those from
@@ -150,6 +162,7 @@ impl Blackouts {
                 None => dropped.push(SupplyChange { to: FeedSupply::Live, ..change.clone() }),
             }
         }
+        self.note_lost();
         dropped
     }
 
@@ -182,6 +195,7 @@ impl Blackouts {
                 carried.feeds[feed] = self.feeds[same].clone();
             }
         }
+        carried.note_lost();
         carried
     }
 
@@ -192,6 +206,9 @@ impl Blackouts {
 
     /// The highest feed from `feed` upward that is dead; if none is, the highest that is reclosing.
     pub(crate) fn cause(&self, feeds: &Feeds, feed: FeedNumber) -> Option<FeedNumber> {
+        if self.are_live() {
+            return None;
+        }
         let highest = |supply: FeedSupply| {
             let path = feeds.path(feed).iter().rev().copied();
             path.into_iter().find(|above| self.feeds[*above].supply() == supply)
@@ -224,6 +241,9 @@ impl Blackouts {
     /// The highest feed from `feed` upward that has lost its power, or may have: what meters show there and
     /// below says nothing of the usual load.
     pub(crate) fn lost_with(&self, feeds: &Feeds, feed: FeedNumber) -> Option<FeedNumber> {
+        if self.are_live() {
+            return None;
+        }
         let path = feeds.path(feed).iter().rev().copied();
         path.into_iter().find(|above| self.feeds[*above].lost().is_some())
     }
@@ -268,6 +288,10 @@ impl Blackouts {
                 self.feeds[feed].note(seen, wall, now);
             }
         }
+        self.note_lost();
+        if self.are_live() {
+            return Vec::new();
+        }
         let froms = PerFeed::each(feeds, |feed| {
             self.feeds[feed].counts_from(&seen[feed].unwrap_or_default(), now)
         });
@@ -287,7 +311,14 @@ impl Blackouts {
             let with = above.find(|above| self.feeds[*above].supply() != FeedSupply::Live);
             loss.change(feeds[feed].id.clone(), to, with.map(|above| feeds[above].id.clone()))
         };
-        found.into_iter().map(change).collect()
+        let changes = found.into_iter().map(change).collect();
+        self.note_lost();
+        changes
+    }
+
+    /// Whether silence of the meter of `feed` would mean anything now.
+    pub(crate) fn minds_silence(&self, feed: FeedNumber, now: Instant) -> bool {
+        self.feeds[feed].minds_silence(now)
     }
 
     /// Whether a meter below `feed` shows that its feed has power. Until it is read again, its sample from

@@ -118,6 +118,16 @@ impl Feed {
         Self { state, ..Self::default() }
     }
 
+    /// Whether nothing shows that its power is, or may be, gone.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.state, State::Live)
+    }
+
+    /// Whether it would count as fallen if its meter fell silent.
+    pub(super) fn minds_silence(&self, now: Instant) -> bool {
+        self.is_live() && self.usual.mean(now).is_some_and(|usual| usual.all > Watts::ZERO)
+    }
+
     pub(super) fn supply(&self) -> FeedSupply {
         match self.state {
             State::Live | State::Fell(_) => FeedSupply::Live,
@@ -156,8 +166,7 @@ impl Feed {
 
     /// Whether `watts` is more than almost nothing of what its meter showed lately.
     pub(super) fn shows_power(&self, watts: Watts, now: Instant) -> bool {
-        let is_live = matches!(self.state, State::Live);
-        let usual = self.usual.mean(now).filter(|usual| is_live && usual.all > Watts::ZERO);
+        let usual = self.usual.mean(now).filter(|usual| self.is_live() && usual.all > Watts::ZERO);
         usual.is_some_and(|usual| watts > usual.all.scale(FALLEN))
     }
 
@@ -188,7 +197,7 @@ impl Feed {
 
     /// Keeps what the meter shows, or notes that it has fallen.
     pub(super) fn note(&mut self, seen: &Seen, wall: Timestamp, now: Instant) {
-        if !matches!(self.state, State::Live) {
+        if !self.is_live() {
             return;
         }
         let usual = self.usual.mean(now).filter(|usual| usual.all > Watts::ZERO);

@@ -22,6 +22,8 @@ pub(super) struct Level {
 pub(super) struct Usual {
     /// The newest last.
     cells: VecDeque<Cell>,
+    /// The sum of the means of all cells but the newest.
+    former: Level,
 }
 
 /// The readings of some seconds.
@@ -33,15 +35,21 @@ struct Cell {
     sum: Level,
 }
 
+impl Cell {
+    fn mean(&self) -> Level {
+        Level { all: Watts(self.sum.all.0 / self.looks), own: Watts(self.sum.own.0 / self.looks) }
+    }
+}
+
 impl Usual {
     /// Keeps what a believed meter shows. `fallen` is the part that is almost nothing: before the minute
     /// is complete, such a reading begins a new one.
     pub(super) fn keep(&mut self, level: Level, fallen: f64, now: Instant) {
         let age = |at: Instant| now.saturating_duration_since(at);
         let is_over = self.cells.back().is_some_and(|last| age(last.to) > MINUTE);
-        let has_fallen = self.average().is_some_and(|mean| level.all <= mean.all.scale(fallen));
-        if is_over || (has_fallen && !self.is_complete()) {
-            self.cells.clear();
+        let has_fallen = || self.average().is_some_and(|mean| level.all <= mean.all.scale(fallen));
+        if is_over || (!self.is_complete() && has_fallen()) {
+            *self = Self::default();
         }
         match self.cells.back_mut() {
             Some(last) if age(last.from) < CELL => {
@@ -49,11 +57,22 @@ impl Usual {
                 last.sum.own += level.own;
                 (last.looks, last.to) = (last.looks + 1, now);
             }
-            _ => self.cells.push_back(Cell { from: now, to: now, looks: 1, sum: level }),
+            last => {
+                if let Some(last) = last {
+                    let mean = last.mean();
+                    self.former.all += mean.all;
+                    self.former.own += mean.own;
+                }
+                self.cells.push_back(Cell { from: now, to: now, looks: 1, sum: level });
+            }
         }
         // One that began before the minute shows that the minute is complete.
         while self.cells.get(1).is_some_and(|second| age(second.from) >= MINUTE) {
-            self.cells.pop_front();
+            if let Some(first) = self.cells.pop_front() {
+                let mean = first.mean();
+                self.former.all = self.former.all - mean.all;
+                self.former.own = self.former.own - mean.own;
+            }
         }
     }
 
@@ -73,11 +92,32 @@ impl Usual {
 
     /// The average of the readings at hand.
     fn average(&self) -> Option<Level> {
-        let cells = i64::try_from(self.cells.len()).ok().filter(|cells| *cells > 0)?;
-        let mean = |part: fn(&Level) -> Watts| {
-            let sum: i64 = self.cells.iter().map(|cell| part(&cell.sum).0 / cell.looks).sum();
-            Watts(sum / cells)
-        };
-        Some(Level { all: mean(|level| level.all), own: mean(|level| level.own) })
+        let cells = i64::try_from(self.cells.len()).ok()?;
+        let last = self.cells.back()?.mean();
+        let mean = |former: Watts, last: Watts| Watts((former + last).0 / cells);
+        Some(Level { all: mean(self.former.all, last.all), own: mean(self.former.own, last.own) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::origin;
+
+    #[test]
+    fn the_average_is_the_mean_of_the_means_of_the_cells_of_a_minute() {
+        let mut usual = Usual::default();
+        let watts = |secs: u64| Watts(40_000 + i64::try_from(secs * 7_919 % 5_000).unwrap());
+        for secs in 0..300 {
+            let now = origin() + Duration::from_secs(secs);
+            usual.keep(Level { all: watts(secs), own: Watts(1_000) }, 0.05, now);
+        }
+        // Cells of five seconds: the oldest one began before the minute.
+        let cells = (47..60).map(|cell| {
+            let sum: Watts = (cell * 5..cell * 5 + 5).map(watts).sum();
+            sum.0 / 5
+        });
+        let mean = usual.mean(origin() + Duration::from_secs(300)).unwrap();
+        assert_eq!(mean, Level { all: Watts(cells.sum::<i64>() / 13), own: Watts(1_000) });
     }
 }

@@ -67,6 +67,7 @@ impl Core {
                 metered: readings.samples[feed].map(|(watts, _)| watts),
                 leased: self.sums.leased(feed),
                 is_mute: readings.samples[feed].is_none()
+                    && self.supplies.blackouts.minds_silence(feed, now)
                     && self.inventory.is_mute(&policy, meter, now),
                 is_believed: self.is_believed(feed),
                 band: policy.facility.band(feed),
@@ -107,6 +108,9 @@ impl Core {
     fn take_places(&mut self, at_once: bool, now: Instant) {
         let facility = &self.policy.facility;
         let (feeds, supplies) = (facility.feeds(), &mut self.supplies);
+        if supplies.blackouts.are_live() {
+            return;
+        }
         let is_due = |at: Instant| now.saturating_duration_since(at) >= TAKE_PLACES_EVERY;
         if !at_once && !supplies.places_taken_at.is_none_or(is_due) {
             return;
@@ -131,6 +135,9 @@ impl Core {
     fn drop_raises(&mut self) {
         let feeds = self.policy.facility.feeds();
         let blackouts = &self.supplies.blackouts;
+        if blackouts.are_live() {
+            return;
+        }
         let lost = PerFeed::each(feeds, |feed| blackouts.cause(feeds, feed).is_some());
         if lost.iter().any(|lost| *lost) {
             self.raises.drop_without_place(&lost, &self.inventory);
@@ -141,6 +148,9 @@ impl Core {
     fn excuse(&mut self, now: Instant) {
         let feeds = self.policy.facility.feeds();
         let Supplies { blackouts, live_since, excused, excuses_others, .. } = &mut self.supplies;
+        if blackouts.are_live() && !excused.iter().any(|excused| *excused) {
+            return;
+        }
         let boots = |feed: &FeedNumber| {
             live_since[*feed].is_some_and(|at| now.saturating_duration_since(at) < BOOTS_WITHIN)
         };
@@ -208,6 +218,9 @@ impl Core {
         let feeds = self.policy.facility.feeds();
         let blackouts = &self.supplies.blackouts;
         let mut gone = PerFeed::all(feeds, Some(Watts::ZERO));
+        if blackouts.are_live() {
+            return gone;
+        }
         for feed in feeds.numbers() {
             let Some(lost) = blackouts.lost_with(feeds, feed) else { continue };
             gone[feed] = None;

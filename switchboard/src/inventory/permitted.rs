@@ -231,15 +231,16 @@ impl Inventory {
                 seen.extend(set.machines.iter().chain(set.newcomers.keys()).cloned());
             }
         }
-        for machine in &seen {
-            self.trace(policy, machine, now);
-        }
+        let mut presences = std::mem::take(&mut self.presences);
         seen.retain(|machine| {
-            let is_claimed = self.group(policy, machine).is_some();
-            let is_off = off.contains_key(machine);
-            set.see(machine, self.presence(machine), (is_claimed, is_off), now)
+            let (group, presence) = (self.group(policy, machine), self.presence(machine));
+            if let Some(group) = group {
+                self.trace(&mut presences, machine, (group, presence), now);
+            }
+            set.see(machine, presence, (group.is_some(), off.contains_key(machine)), now)
         });
-        self.forget_traces();
+        presences.forget_gone();
+        self.presences = presences;
         if set.off.len() != off.len() || off.keys().any(|machine| !set.off.contains(machine)) {
             set.off = off.keys().cloned().collect();
         }

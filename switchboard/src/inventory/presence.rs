@@ -55,7 +55,7 @@ impl Presences {
     }
 
     /// Names that come and go must not stay for ever.
-    fn forget_gone(&mut self) {
+    pub(super) fn forget_gone(&mut self) {
         if self.groups.values().map(HashMap::len).sum::<usize>() > NAMES {
             for machines in self.groups.values_mut() {
                 machines.retain(|_, trace| trace.presence > Presence::Away);
@@ -88,10 +88,14 @@ impl Inventory {
         session.max().unwrap_or(device)
     }
 
-    /// Notes how `machine` shows itself now.
-    pub(super) fn trace(&mut self, policy: &Policy, machine: &MachineId, now: Instant) {
-        let Some(group) = self.group(policy, machine) else { return };
-        let presence = self.presence(machine);
+    /// Notes in `presences` how `machine`, of `group`, shows itself now.
+    pub(super) fn trace(
+        &self,
+        presences: &mut Presences,
+        machine: &MachineId,
+        (group, presence): (usize, Presence),
+        now: Instant,
+    ) {
         // An agent or a proxy that has just started does not know a machine yet, which says nothing of
         // the machine.
         let is_known = presence > Presence::Away
@@ -100,12 +104,8 @@ impl Inventory {
                 None => self.sessions(machine).next().is_some(),
             };
         if is_known {
-            self.presences.see(group, machine, presence, now);
+            presences.see(group, machine, presence, now);
         }
-    }
-
-    pub(super) fn forget_traces(&mut self) {
-        self.presences.forget_gone();
     }
 
     /// Whether `meter` itself is silent: an agent that reads it was heard lately, and has no value of it
