@@ -1,5 +1,5 @@
 //! What the API says of feeds that lose their power, held against when they had none: a feed is called
-//! dead only when it is dark, and its machines get no work before it has been steady again.
+//! dead when it is dark and only then, and its machines get no work before it has been steady again.
 
 use std::time::Duration;
 
@@ -8,10 +8,14 @@ use directive::FeedId;
 use super::history::History;
 use super::terms::Allowances;
 use super::violation::{Cause, Kind, Place, Violation, secs};
-use crate::record::{Role, Span, SupplyShown};
+use crate::record::{MeterShown, Role, Span, State, SupplyShown};
 
 /// Machines are looked for this long after their meter has fallen.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
+/// What a meter shows as a rule, and which machines work, is known after this time without trouble.
+const KNOWN_AFTER: Duration = Duration::from_mins(2);
+/// Fewer machines at work may prove too little.
+const LEAST_MACHINES: usize = 3;
 
 pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -27,8 +31,78 @@ pub(super) fn judge(history: &History<'_>, allow: &Allowances) -> Vec<Violation>
             found.extend(has_power(history, allow, &feed.id, &dark, span));
             found.extend(work(history, allow, &feed.id, &dark, span));
         }
+        found.extend(not_called(history, allow, &feed.id, &dark));
     }
     found
+}
+
+/// The times in which a feed had no power and was never called dead, although it was dark for longer than
+/// it takes to find that, its meter was right, and everybody was heard.
+fn not_called(
+    history: &History<'_>,
+    allow: &Allowances,
+    feed: &FeedId,
+    dark: &[Span],
+) -> Vec<Violation> {
+    let Some(meter) = history.meter(feed) else { return Vec::new() };
+    if find_gone(history, allow, feed) > GONE_WITHIN {
+        return Vec::new();
+    }
+    let known = known_after(history, allow, feed);
+    let shown = history.supply_shown(feed);
+    let is_called = |dark: Span| {
+        shown.iter().any(|(at, shown)| *shown == SupplyShown::Dead && at.overlap(dark).is_some())
+    };
+    let ended = history.record.ended;
+    let is_doubted = |window: Span| {
+        let mut shown = history.meter_shown(&meter.id, ended).into_iter();
+        shown.any(|(at, what)| what == MeterShown::Doubted && at.overlap(window).is_some())
+    };
+    let mut found = Vec::new();
+    for (index, &one) in dark.iter().enumerate().filter(|(_, one)| one.length() > known) {
+        let window = Span { from: one.from.saturating_sub(KNOWN_AFTER), to: one.from + known };
+        let others = dark.iter().enumerate().filter(|(other, _)| *other != index);
+        let is_alone = others.into_iter().all(|(_, other)| other.overlap(window).is_none());
+        let is_right = history.spec.meters.iter().all(|other| !history.is_faulty(other, window));
+        let says =
+            format!("{feed} has no power for {}, and is not called dead", secs(one.length()));
+        let violation =
+            violation(history, Kind::DarkNotCalled, Place::Feed(feed.clone()), window, says);
+        if is_alone
+            && is_right
+            && violation.cause == Cause::Decision
+            && working(history, feed, window, one.from) >= LEAST_MACHINES
+            && !is_doubted(window)
+            && !is_called(one)
+        {
+            found.push(Violation { span: one, ..violation });
+        }
+    }
+    found
+}
+
+/// How long it takes to find all machines at and below `feed` silent: each is told or read twice, and so
+/// many at once.
+fn find_gone(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Duration {
+    let below = history.machines.values();
+    let below = below.filter(|machine| history.is_within(&machine.spec.feed, feed)).count();
+    let rounds = (2 * below).div_ceil(allow.terms.concurrency.max(1));
+    allow.terms.driver_timeout.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+}
+
+/// How many machines at and below `feed` had work throughout `window` until `at`, and were told nothing.
+fn working(history: &History<'_>, feed: &FeedId, window: Span, at: Duration) -> usize {
+    let works = history.machines.values().filter(|machine| {
+        let is_changed = |when: &Duration| window.from < *when && *when < at;
+        let mut served = machine.served.iter().rev();
+        history.is_within(&machine.spec.feed, feed)
+            && served.find(|(when, _)| *when < at).is_some_and(|(_, served)| *served)
+            && machine.state(window.from) == State::Awake
+            && !machine.states.iter().any(|(when, ..)| is_changed(when))
+            && !machine.served.iter().any(|(when, _)| is_changed(when))
+            && !machine.told().any(|when| window.from < when && when < window.to)
+    });
+    works.count()
 }
 
 /// A feed that was called dead and had power all the time that the switchboard may have known of.

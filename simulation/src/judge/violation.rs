@@ -67,6 +67,8 @@ pub enum Kind {
     HonestDoubted,
     /// A feed was called dead that had power.
     LiveCalledDead,
+    /// A feed had no power for long, and was never called dead.
+    DarkNotCalled,
     /// A machine got work at a feed that was known to be dead and had not been steady for long enough.
     ServedUnsteady,
     /// A machine sleeps that nobody wants asleep, and no view shows it.

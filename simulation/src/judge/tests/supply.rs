@@ -34,6 +34,30 @@ fn a_feed_that_is_called_dead_and_has_power_is_found() {
 }
 
 #[test]
+fn a_feed_that_is_dark_for_long_and_never_called_dead_is_found() {
+    let found = |bench: &Bench| bench.found().iter().any(|(kind, _)| *kind == Kind::DarkNotCalled);
+    let at_work = || {
+        let mut bench = dark();
+        ["g-0", "g-1", "g-2"]
+            .into_iter()
+            .for_each(|machine| served(&mut bench, 100, machine, true));
+        bench
+    };
+    assert!(found(&at_work()));
+    let mut bench = at_work();
+    shown(&mut bench, 650, "f1", SupplyShown::Dead);
+    assert!(!found(&bench));
+    // Two machines prove too little.
+    let mut bench = at_work();
+    served(&mut bench, 550, "g-2", false);
+    assert!(!found(&bench));
+    // Nobody hears who has gone.
+    let mut bench = at_work();
+    bench.note(650, Event::Stopped { role: Role::Proxy });
+    assert!(!found(&bench));
+}
+
+#[test]
 fn a_feed_below_a_dark_one_is_dark() {
     let mut bench = Bench::new();
     bench.note(600, Event::Power { feed: "poi".into(), is_there: false });
