@@ -102,12 +102,24 @@ pub(crate) struct Machines {
     pub(crate) draws: Watts,
     /// Those of them that have no work now.
     pub(crate) stopped: u32,
-    /// Those of them that show themselves neither by a session nor by a device.
+    /// Those of them that show themselves neither by a session nor by a device that was read since the
+    /// feed fell.
     pub(crate) gone: u32,
+    /// Those of the gone ones whose devices were not read since: they may still answer.
+    pub(crate) awaited: u32,
     /// Those of them that worked when somebody was heard last who knows them.
     pub(crate) unheard: u32,
     /// All that show themselves now, also those that are to be off.
     pub(crate) shown: u32,
+}
+
+/// From when on the machines at and below a feed are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counting {
+    /// A machine that had work at this time or later counts.
+    pub(crate) from: Instant,
+    /// When the feed fell: what a device said before says nothing.
+    pub(crate) fell: Timestamp,
 }
 
 /// The supply of all feeds.
@@ -274,12 +286,12 @@ impl Blackouts {
     }
 
     /// Takes what is seen at `now`. `seen` gives `None` for a feed without a meter; `count` counts the
-    /// machines of each feed from the instant that is given for it.
+    /// machines of each feed that is given.
     pub(crate) fn look(
         &mut self,
         feeds: &Feeds,
         seen: &PerFeed<Option<Seen>>,
-        count: impl FnOnce(&PerFeed<Option<Instant>>) -> PerFeed<Machines>,
+        count: impl FnOnce(&PerFeed<Option<Counting>>) -> PerFeed<Machines>,
         settle: Duration,
         (wall, now): (Timestamp, Instant),
     ) -> Vec<SupplyChange> {

@@ -45,9 +45,6 @@ fn not_called(
     dark: &[Span],
 ) -> Vec<Violation> {
     let Some(meter) = history.meter(feed) else { return Vec::new() };
-    if find_gone(history, allow, feed) > GONE_WITHIN {
-        return Vec::new();
-    }
     let known = known_after(history, allow, feed);
     let shown = history.supply_shown(feed);
     let is_called = |dark: Span| {
@@ -79,15 +76,6 @@ fn not_called(
         }
     }
     found
-}
-
-/// How long it takes to find all machines at and below `feed` silent: each is told or read twice, and so
-/// many at once.
-fn find_gone(history: &History<'_>, allow: &Allowances, feed: &FeedId) -> Duration {
-    let below = history.machines.values();
-    let below = below.filter(|machine| history.is_within(&machine.spec.feed, feed)).count();
-    let rounds = (2 * below).div_ceil(allow.terms.concurrency.max(1));
-    allow.terms.driver_timeout.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
 }
 
 /// How many machines at and below `feed` had work throughout `window` until `at`, and were told nothing.

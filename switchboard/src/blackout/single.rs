@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::settling::Settling;
 use super::usual::{Level, MINUTE, Usual};
-use super::{FeedSupply, Machines, Seen, SupplyChange};
+use super::{Counting, FeedSupply, Machines, Seen, SupplyChange};
 
 /// A meter that shows at most this part of what it showed before has fallen to almost nothing. It may
 /// also show at most this part of what the machines draw that should be awake.
@@ -15,8 +15,9 @@ pub(super) const FALLEN: f64 = 0.05;
 /// A feed that is reclosing is dead again at this part, so that a reading near the limit does not make
 /// it dead and reclosing in turn.
 const FALLEN_AGAIN: f64 = 0.025;
-/// So long after the meter, the machines must be gone: devices are read now and then, and a read that
-/// nobody answers takes half a minute.
+/// A device that has power answers within this time: each is read every 20 s.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// So long after the meter, the machines must be gone: a session may seem to live for a while.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// The same while nobody is heard who knows some of the machines: what reports them may have lost its
 /// power with them.
@@ -88,8 +89,11 @@ pub(super) struct Found {
 }
 
 impl Machines {
-    fn are_gone(self) -> bool {
-        is_most(self.gone, self.worked)
+    /// Whether most of those that worked are gone. `waited` is the time since the feed fell: a device that
+    /// was not read in it may still answer.
+    fn are_gone(self, waited: Duration) -> bool {
+        let awaited = if waited < ANSWERS_WITHIN { self.awaited } else { 0 };
+        is_most(self.gone - awaited, self.worked)
     }
 
     fn have_stopped(self) -> bool {
@@ -180,19 +184,25 @@ impl Feed {
     }
 
     /// From when on machines are counted, if they are to be counted now.
-    pub(super) fn counts_from(&mut self, seen: &Seen, now: Instant) -> Option<Instant> {
-        let (from, every) = match self.state {
+    pub(super) fn counts_from(&mut self, seen: &Seen, now: Instant) -> Option<Counting> {
+        let ((from, fell), every) = match self.state {
             State::Live => return None,
-            State::Fell(Fall { at, .. }) => (at.checked_sub(MINUTE).unwrap_or(at), COUNT_EVERY),
-            State::Dead(loss) if !loss.is_shown(seen, FALLEN) => (loss.from, COUNT_DEAD_EVERY),
-            State::Dead(loss) | State::Reclosing { loss, .. } => (loss.from, COUNT_EVERY),
+            State::Fell(Fall { at, since, .. }) => {
+                ((at.checked_sub(MINUTE).unwrap_or(at), since), COUNT_EVERY)
+            }
+            State::Dead(loss) if !loss.is_shown(seen, FALLEN) => {
+                ((loss.from, loss.since), COUNT_DEAD_EVERY)
+            }
+            State::Dead(loss) | State::Reclosing { loss, .. } => {
+                ((loss.from, loss.since), COUNT_EVERY)
+            }
         };
         let is_due = |at: Instant| now.saturating_duration_since(at) >= every;
         if !self.counted_at.is_none_or(is_due) {
             return None;
         }
         self.counted_at = Some(now);
-        Some(from)
+        Some(Counting { from, fell })
     }
 
     /// Keeps what the meter shows, or notes that it has fallen.
@@ -304,11 +314,12 @@ impl Fall {
             });
         }
         let shows_load = seen.metered.is_some_and(|watts| watts > machines.draws.scale(FALLEN));
-        if machines.are_gone() && !shows_load && !has_live_below {
+        let waited = now.saturating_duration_since(at);
+        if machines.are_gone(waited) && !shows_load && !has_live_below {
             return Some(State::Dead(loss));
         }
         let within = if machines.unheard > 0 { UNHEARD_WITHIN } else { GONE_WITHIN };
-        (now.saturating_duration_since(at) > within).then_some(State::Live)
+        (waited > within).then_some(State::Live)
     }
 }
 

@@ -13,11 +13,21 @@ struct Shows {
     works: u32,
     answers: u32,
     all: u32,
+    /// Those of the gone ones whose devices were not read since.
+    awaited: u32,
 }
 
 /// The machines of the tests draw 3 kW.
 const fn shows(watts: i64, works: u32, all: u32) -> Shows {
-    Shows { watts: Some(watts), is_mute: false, is_believed: true, works, answers: 0, all }
+    Shows {
+        watts: Some(watts),
+        is_mute: false,
+        is_believed: true,
+        works,
+        answers: 0,
+        all,
+        awaited: 0,
+    }
 }
 
 /// `poi` above `a` and `b`, looked at once a second.
@@ -84,17 +94,18 @@ impl Site {
                 })
             });
             let worked = self.worked;
-            let count = |froms: &PerFeed<Option<Instant>>| {
+            let count = |froms: &PerFeed<Option<Counting>>| {
                 PerFeed::each(&self.feeds, |feed| {
-                    let Shows { works, answers, all, .. } = shown[place(feed)];
+                    let Shows { works, answers, all, awaited, .. } = shown[place(feed)];
                     let since = froms[feed].zip(worked[place(feed)]);
-                    let has_worked = since.is_some_and(|(from, worked)| worked >= from);
+                    let has_worked = since.is_some_and(|(count, worked)| worked >= count.from);
                     let worked = if has_worked { all } else { works };
                     Machines {
                         worked,
                         draws: Watts(i64::from(worked) * 3_000),
                         stopped: worked.saturating_sub(works),
                         gone: worked.saturating_sub(works + answers),
+                        awaited,
                         unheard: if self.is_unheard { works } else { 0 },
                         shown: works + answers,
                     }
@@ -371,6 +382,19 @@ fn power_that_is_back_before_devices_are_found_silent_settles_too() {
     assert_eq!(site.run(401, DARK), dead(401), "and what it showed before is known");
 }
 
+/// At a large site it takes agents long to find every device silent.
+#[test]
+fn devices_that_were_not_read_since_the_fall_keep_no_feed_from_being_dead() {
+    let mut site = Site::at_work();
+    let dark = [DARK[0], Shows { awaited: 14, ..DARK[1] }, DARK[2]];
+    assert_eq!(site.run(200, dark), dead(131), "after the time in which one of them would answer");
+    // Somebody else puts all of them to sleep: within that time, they answer.
+    let mut site = Site::at_work();
+    assert_eq!(site.run(125, dark), []);
+    let asleep = [DARK[0], Shows { answers: 14, ..DARK[1] }, DARK[2]];
+    assert_eq!(site.run(400, asleep), []);
+}
+
 #[test]
 fn a_feed_without_a_meter_is_not_dead_by_itself() {
     let mut below = feed("a", Some("poi"), 60_000, 0);
@@ -385,7 +409,7 @@ fn a_feed_without_a_meter_is_not_dead_by_itself() {
     });
     for secs in 0..200 {
         let gone = Machines { worked: 16, stopped: 16, gone: 16, ..Machines::default() };
-        let count = |_: &PerFeed<Option<Instant>>| PerFeed::all(&feeds, gone);
+        let count = |_: &PerFeed<Option<Counting>>| PerFeed::all(&feeds, gone);
         let now = origin() + Duration::from_secs(secs);
         assert_eq!(blackouts.look(&feeds, &seen, count, SETTLE, (at(0), now)), []);
     }

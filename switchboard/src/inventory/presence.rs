@@ -8,7 +8,7 @@ use directive::{DeviceState, MachineId, MeterId, Serving};
 
 use super::endpoint::{Endpoint, Measured};
 use super::{Inventory, NAMES};
-use crate::blackout::Machines;
+use crate::blackout::{Counting, Machines};
 use crate::facility::{FeedNumber, PerFeed};
 use crate::policy::Policy;
 
@@ -124,13 +124,13 @@ impl Inventory {
             && read.all(|measured| measured.report.watts.is_none() || is_old(measured))
     }
 
-    /// Counts the machines at and below each feed from the instant that `froms` has for it. Of those
-    /// that `is_off`, nobody knows by their work whether they have power.
+    /// Counts the machines at and below each feed that `froms` has something for. Of those that `is_off`,
+    /// nobody knows by their work whether they have power.
     #[must_use]
     pub(crate) fn count_present(
         &self,
         policy: &Policy,
-        froms: &PerFeed<Option<Instant>>,
+        froms: &PerFeed<Option<Counting>>,
         is_off: impl Fn(&MachineId) -> bool,
         now: Instant,
     ) -> PerFeed<Machines> {
@@ -149,7 +149,7 @@ impl Inventory {
                 continue;
             };
             let path = feeds.path(facility.group_feed(group)).iter();
-            let counted: Vec<(FeedNumber, Instant)> =
+            let counted: Vec<(FeedNumber, Counting)> =
                 path.filter_map(|&feed| Some((feed, froms[feed]?))).collect();
             if counted.is_empty() {
                 continue;
@@ -157,9 +157,12 @@ impl Inventory {
             for (machine, trace) in machines {
                 let is_off = is_off(machine);
                 let is_away = trace.presence == Presence::Away;
-                for &(feed, from) in &counted {
+                let answers = trace.presence == Presence::Answers;
+                let read_at = answers.then(|| self.device(machine)?.report.read_at).flatten();
+                for &(feed, Counting { from, fell }) in &counted {
                     let count = &mut counts[feed];
-                    count.shown += u32::from(!is_away);
+                    let is_awaited = answers && read_at.is_none_or(|at| at < fell);
+                    count.shown += u32::from(!is_away && !is_awaited);
                     let worked = trace.worked.is_some_and(|at| at >= from);
                     let works = trace.presence == Presence::Works;
                     if !is_off && (works || worked) {
@@ -167,7 +170,8 @@ impl Inventory {
                         count.worked += 1;
                         count.draws += watts;
                         count.stopped += u32::from(trace.presence < Presence::Works);
-                        count.gone += u32::from(is_away);
+                        count.gone += u32::from(is_away || is_awaited);
+                        count.awaited += u32::from(is_awaited);
                     }
                 }
             }

@@ -1,15 +1,18 @@
 use super::*;
-use crate::blackout::Machines;
+use crate::blackout::{Counting, Machines};
 use crate::facility::PerFeed;
 
-/// Looks at `secs`. Returns the machines of `a`, counted from `from` on; those of `off` are to be off.
+/// Looks at `secs`. Returns the machines of `a`, which fell at `from`, counted from then on; those of `off`
+/// are to be off.
 fn count(seen: &mut Seen, secs: i64, from: i64, off: &[&str]) -> Machines {
     let now = seen.now(secs);
     let held = Selection::default();
     seen.inventory.new_fleet(&seen.policy, &held, &BTreeMap::new(), at(secs), now);
     let feeds = seen.policy.facility.feeds();
     let a = feeds.number(&"a".into()).expect("it is there");
-    let froms = PerFeed::each(feeds, |feed| (feed == a).then(|| seen.now(from)));
+    let froms = PerFeed::each(feeds, |feed| {
+        (feed == a).then(|| Counting { from: seen.now(from), fell: at(from) })
+    });
     let is_off = |machine: &MachineId| off.contains(&machine.as_str());
     seen.inventory.count_present(&seen.policy, &froms, is_off, now)[a]
 }
@@ -41,6 +44,21 @@ fn machines_that_worked_are_stopped_without_work_and_gone_without_any_sign() {
     assert_eq!(count(&mut seen, 20, 0, &[]).gone, 2);
     // What worked before the time does not count.
     assert_eq!(count(&mut seen, 20, 15, &[]).worked, 0);
+}
+
+#[test]
+fn a_device_that_was_not_read_since_the_fall_is_no_sign_of_its_machine() {
+    let mut seen = Seen::new();
+    seen.proxy("p", 0, &[session("old.000")]);
+    seen.agent(0, &[device(DeviceState::Awake, 0, 0, 0)], vec![]);
+    assert_eq!(count(&mut seen, 5, 5, &[]).shown, 1);
+    seen.proxy("p", 10, &[gone("old.000")]);
+    seen.agent(10, &[device(DeviceState::Awake, 0, 0, 0)], vec![]);
+    let machines = count(&mut seen, 10, 5, &[]);
+    assert_eq!((machines.gone, machines.awaited, machines.shown), (1, 1, 0));
+    seen.agent(20, &[device(DeviceState::Asleep, 15, 0, 0)], vec![]);
+    let machines = count(&mut seen, 20, 5, &[]);
+    assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 1));
 }
 
 #[test]
