@@ -247,10 +247,9 @@ impl Core {
                 None => self.raise_of(machine, raise.since),
             };
             (raise.newcomer, raise.is_counted) = (now.newcomer, now.is_counted);
-            if raise.draws_already {
-                raise.watts = Watts::ZERO;
-            }
-            (raise.feed, raise.watts) = (now.feed, now.watts);
+            raise.feed = now.feed;
+            // What the meters show already comes to nothing more.
+            raise.watts = if raise.draws_already { Watts::ZERO } else { now.watts };
             (raise.restores_within, raise.is_starved) = (now.restores_within, now.is_starved);
         }
         self.raises.machines = machines;

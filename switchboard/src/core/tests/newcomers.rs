@@ -222,6 +222,35 @@ fn declared_machines_that_draw_their_power_already_get_work_at_a_full_feed() {
     }
 }
 
+/// An edit of the policy must not keep room for what the meters show already.
+#[test]
+fn a_machine_that_draws_its_power_already_is_no_more_load_after_an_edit() {
+    let policy = policy_with(|parts| {
+        parts.feeds[2].limit = Watts(49_000).into();
+        parts.groups[2].machines = 11;
+    });
+    let more = ["far.008", "far.009", "far.010"];
+    let mut world = World::with(policy, |_| Manner::Obeys);
+    world.machines.retain(|machine| !more.contains(&machine.id.as_str()));
+    world.run_to(140);
+    more.iter().for_each(|name| world.visit(name, "b", 3000));
+    world.visitors.iter_mut().for_each(|visitor| visitor.idle = Watts(3000));
+    while world.working_visitors().len() < 3 {
+        assert!(world.secs < 300, "they get work");
+        world.step();
+    }
+    let permitted = |world: &World| {
+        let b = world.policy.facility.feeds().number(&"b".into()).expect("it is there");
+        world.core.raises.permitted(&world.policy, world.now())[b]
+    };
+    let before = permitted(&world);
+    assert!(before < Watts(9000), "{before}");
+    let mut edited = world.policy.clone();
+    edited.digest = "edited".into();
+    assert!(matches!(world.ask(Command::Policy(Arc::new(edited))), Answer::Done));
+    assert_eq!(permitted(&world), before);
+}
+
 /// What the meters showed when a machine got its turn does not count for its next turn.
 #[test]
 fn a_newcomer_that_lost_its_turn_needs_room_again() {
