@@ -330,7 +330,7 @@ fn lives() -> Vec<Trial> {
                 .act(420, Act::Step(vec![Role::Agent], signed(-3_600)))
                 .act(720, Act::Step(vec![Role::Agent], signed(3_600))),
         )
-        .finds(&["ShedTooMuch (Clock)"]),
+        .finds(&["ShedTooMuch (Clock)", "RampDown (Clock)"]),
         trial(
             "all clocks are an hour ahead for 5 min",
             leased()
