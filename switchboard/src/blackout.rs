@@ -119,7 +119,7 @@ pub(crate) struct Counting {
     /// A machine that had work at this time or later counts.
     pub(crate) from: Instant,
     /// When the feed fell: what a device said before says nothing.
-    pub(crate) fell: Timestamp,
+    pub(crate) fell: Instant,
 }
 
 /// The supply of all feeds.

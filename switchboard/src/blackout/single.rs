@@ -77,6 +77,8 @@ pub(super) struct Loss {
     pub(super) machines: u32,
     /// From when on machines are counted.
     from: Instant,
+    /// When it was seen that the feed had fallen.
+    fell: Instant,
     /// The fewest machines that have shown themselves since; `None` before they were counted.
     fewest: Option<u32>,
 }
@@ -113,7 +115,7 @@ impl Feed {
     pub(super) fn restored(change: &SupplyChange, now: Instant) -> Self {
         let level = Level { all: change.before, own: change.own_before };
         let (since, machines) = (change.since, change.machines);
-        let loss = Loss { since, level, machines, from: now, fewest: None };
+        let loss = Loss { since, level, machines, from: now, fell: now, fewest: None };
         let state = match change.to {
             FeedSupply::Live => State::Live,
             FeedSupply::Dead => State::Dead(loss),
@@ -187,14 +189,14 @@ impl Feed {
     pub(super) fn counts_from(&mut self, seen: &Seen, now: Instant) -> Option<Counting> {
         let ((from, fell), every) = match self.state {
             State::Live => return None,
-            State::Fell(Fall { at, since, .. }) => {
-                ((at.checked_sub(MINUTE).unwrap_or(at), since), COUNT_EVERY)
+            State::Fell(Fall { at, .. }) => {
+                ((at.checked_sub(MINUTE).unwrap_or(at), at), COUNT_EVERY)
             }
             State::Dead(loss) if !loss.is_shown(seen, FALLEN) => {
-                ((loss.from, loss.since), COUNT_DEAD_EVERY)
+                ((loss.from, loss.fell), COUNT_DEAD_EVERY)
             }
             State::Dead(loss) | State::Reclosing { loss, .. } => {
-                ((loss.from, loss.since), COUNT_EVERY)
+                ((loss.from, loss.fell), COUNT_EVERY)
             }
         };
         let is_due = |at: Instant| now.saturating_duration_since(at) >= every;
@@ -300,7 +302,7 @@ impl Fall {
         self.is_silent &= seen.metered.is_none();
         let from = at.checked_sub(MINUTE).unwrap_or(at);
         let fewest = Some(machines.shown);
-        let loss = Loss { since, level, machines: machines.worked, from, fewest };
+        let loss = Loss { since, level, machines: machines.worked, from, fell: at, fewest };
         // Those that worked have all been put to sleep: it fell by our own doing.
         if machines.worked == 0 {
             return Some(State::Live);

@@ -70,6 +70,8 @@ pub(super) struct Device<'a> {
     /// The first reading of the present sleep.
     pub(super) asleep_since: Option<Timestamp>,
     heard: Option<Instant>,
+    /// When the agent's newest report was made, by its own clock.
+    as_of: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -229,7 +231,7 @@ impl Endpoint {
         let View::Agent(devices) = &self.view else { return None };
         let report = devices.entries().get(machine)?;
         let asleep_since = devices.asleep_since.get(machine).copied();
-        Some(Device { report, asleep_since, heard: self.heard })
+        Some(Device { report, asleep_since, heard: self.heard, as_of: self.at })
     }
 
     /// Whether the receiver reads `meter`.
@@ -403,6 +405,15 @@ impl Device<'_> {
 
     pub(super) fn is_live(&self, stale_after: Duration, now: Instant) -> bool {
         is_recent(self.heard, stale_after, now)
+    }
+
+    /// Whether the device was read at `from` or later. How old the reading is goes by the agent's clock
+    /// alone, which may be wrong.
+    pub(super) fn was_read_since(&self, from: Instant) -> bool {
+        let Some((read_at, heard)) = self.report.read_at.zip(self.heard) else { return false };
+        // One that seems to be of the future counts as new.
+        let age = Duration::try_from(self.as_of.duration_since(read_at)).unwrap_or_default();
+        heard.checked_sub(age).is_some_and(|read| read >= from)
     }
 
     /// Whether as many commands in a row have failed as a machine gets.

@@ -158,10 +158,13 @@ impl Inventory {
                 let is_off = is_off(machine);
                 let is_away = trace.presence == Presence::Away;
                 let answers = trace.presence == Presence::Answers;
-                let read_at = answers.then(|| self.device(machine)?.report.read_at).flatten();
+                // What an agent said last that is not heard now says nothing of the present.
+                let stale_after = policy.failsafe.report_stale_after;
+                let device = answers.then(|| self.device(machine)).flatten();
+                let device = device.filter(|device| device.is_live(stale_after, now));
                 for &(feed, Counting { from, fell }) in &counted {
                     let count = &mut counts[feed];
-                    let is_awaited = answers && read_at.is_none_or(|at| at < fell);
+                    let is_awaited = device.is_some_and(|device| !device.was_read_since(fell));
                     count.shown += u32::from(!is_away && !is_awaited);
                     let worked = trace.worked.is_some_and(|at| at >= from);
                     let works = trace.presence == Presence::Works;

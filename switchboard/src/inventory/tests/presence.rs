@@ -11,7 +11,7 @@ fn count(seen: &mut Seen, secs: i64, from: i64, off: &[&str]) -> Machines {
     let feeds = seen.policy.facility.feeds();
     let a = feeds.number(&"a".into()).expect("it is there");
     let froms = PerFeed::each(feeds, |feed| {
-        (feed == a).then(|| Counting { from: seen.now(from), fell: at(from) })
+        (feed == a).then(|| Counting { from: seen.now(from), fell: seen.now(from) })
     });
     let is_off = |machine: &MachineId| off.contains(&machine.as_str());
     seen.inventory.count_present(&seen.policy, &froms, is_off, now)[a]
@@ -56,8 +56,12 @@ fn a_device_that_was_not_read_since_the_fall_is_no_sign_of_its_machine() {
     seen.agent(10, &[device(DeviceState::Awake, 0, 0, 0)], vec![]);
     let machines = count(&mut seen, 10, 5, &[]);
     assert_eq!((machines.gone, machines.awaited, machines.shown), (1, 1, 0));
-    seen.agent(20, &[device(DeviceState::Asleep, 15, 0, 0)], vec![]);
-    let machines = count(&mut seen, 20, 5, &[]);
+    // While the agent is not heard, nobody knows.
+    seen.proxy("p", 60, &[gone("old.000")]);
+    let machines = count(&mut seen, 60, 5, &[]);
+    assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 1));
+    seen.agent(70, &[device(DeviceState::Asleep, 65, 0, 0)], vec![]);
+    let machines = count(&mut seen, 70, 5, &[]);
     assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 1));
 }
 
