@@ -238,15 +238,17 @@ enum Owes {
     Plan,
     /// What follows from the plan that was made.
     Consequences,
+    /// What follows from what was seen.
+    Rest,
 }
 
 /// What a plan has changed that was just made.
 #[derive(Debug)]
 struct Fresh {
     /// The machines whose times off are others than before.
-    machines: HashSet<MachineId>,
-    /// The leases that these machines are or were off for.
-    leases: BTreeSet<LeaseId>,
+    machines: Vec<MachineId>,
+    /// The plan before it.
+    before: Option<Plan>,
     /// Whether it went out as a timeline.
     is_told: bool,
 }
@@ -354,7 +356,7 @@ impl Core {
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
         self.take_plan_over(now);
         self.read_tenants();
-        // A tick looks through the inventory, makes a plan, or sees to what follows from one, and what is
+        // A tick looks through the inventory, makes a plan, or sees to what follows from either, and what is
         // written or reported leaves the plan to the next input, so that few inputs do the work of two.
         let is_written = matches!(input, Input::Written(_));
         let mut may_plan = !matches!(input, Input::Report(..) | Input::Written(_));
@@ -386,13 +388,14 @@ impl Core {
         self.tally.overflow = self.inventory.overflow();
         self.tally.overflow.names += self.sleepers.ignored();
         self.tally.exchanges = self.inventory.exchanges();
+        let mut has_looked = false;
         if self.unseen
             && !is_written
             && self.owes == Owes::Nothing
             && self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY)
         {
             self.look(wall, now, &mut outputs);
-            may_plan = false;
+            (may_plan, has_looked) = (false, true);
         }
         // What follows from what was seen or written follows from the new plan.
         if self.owes != Owes::Consequences && self.must_plan(wall) {
@@ -405,6 +408,12 @@ impl Core {
                 outputs.append = self.outbox.next(now);
                 self.owes = Owes::Plan;
             }
+            return outputs;
+        }
+        if has_looked {
+            self.owes = Owes::Rest;
+            outputs.again = true;
+            outputs.append = self.outbox.next(now);
             return outputs;
         }
         if std::mem::replace(&mut self.owes, Owes::Nothing) == Owes::Consequences {
@@ -665,34 +674,33 @@ impl Core {
             outputs.timeline = Some(Arc::new(timeline));
         }
         let before = self.plan.replace(plan);
-        let mut leases = BTreeSet::new();
-        for machine in &changes.machines {
-            for plan in before.iter().chain(&self.plan) {
-                let periods = plan.selection.off.get(machine);
-                leases.extend(periods.into_iter().flatten().filter_map(Chosen::lease));
-            }
-        }
-        let leases = leases.into_iter().cloned().collect();
-        let machines = changes.machines.into_iter().collect();
-        self.fresh = Some(Fresh { machines, leases, is_told });
+        self.fresh = Some(Fresh { machines: changes.machines, before, is_told });
     }
 
     /// Takes over what the plan in force has changed, if it was just made: its entry in the ledger, the
     /// first timeline of each lease, and the states of the machines. This is left to the input after the
     /// plan, because at large sites either takes its time.
     fn take_plan_over(&mut self, now: Instant) {
-        let Some(Fresh { machines, leases, is_told }) = self.fresh.take() else { return };
+        let Some(Fresh { machines, before, is_told }) = self.fresh.take() else { return };
         if is_told {
             self.record_decision();
         }
-        self.number_what_is_planned(&leases);
-        self.update_states(now, |machine| machines.contains(machine));
+        self.number_what_is_planned(&machines, before.as_ref());
+        let changed: HashSet<MachineId> = machines.into_iter().collect();
+        self.update_states(now, |machine| changed.contains(machine));
     }
 
     /// Updates `planned_in` for the plan in force, which went out under the present number and changes
-    /// the machines of the leases in `changed`.
-    fn number_what_is_planned(&mut self, changed: &BTreeSet<LeaseId>) {
+    /// the times of `machines` after the plan `before`.
+    fn number_what_is_planned(&mut self, machines: &[MachineId], before: Option<&Plan>) {
         let Some(plan) = &self.plan else { return };
+        let mut changed: BTreeSet<&LeaseId> = BTreeSet::new();
+        for machine in machines {
+            for plan in before.into_iter().chain([plan]) {
+                let periods = plan.selection.off.get(machine);
+                changed.extend(periods.into_iter().flatten().filter_map(Chosen::lease));
+            }
+        }
         for lease in &self.leases {
             if plan.reaches_from(&self.policy, lease).is_some() {
                 self.planned_in.remove(&lease.id);
