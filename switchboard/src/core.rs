@@ -212,7 +212,7 @@ pub struct Core {
     /// The selection that the ledger will have once all waiting entries are written; `None` if that
     /// is not known.
     recorded: Option<Selection>,
-    /// What the plan in force has changed, until the next input takes it over. Until then, `states` and
+    /// Whether the plan in force was just made. Until the next input takes it over, `number`, `states` and
     /// `planned_in` are those of the plan before.
     fresh: Option<Fresh>,
     serial: u64,
@@ -242,15 +242,11 @@ enum Owes {
     Rest,
 }
 
-/// What a plan has changed that was just made.
+/// A plan was just made.
 #[derive(Debug)]
 struct Fresh {
-    /// The machines whose times off are others than before.
-    machines: Vec<MachineId>,
     /// The plan before it.
     before: Option<Plan>,
-    /// Whether it went out as a timeline.
-    is_told: bool,
 }
 
 /// The shortest time between two looks through the inventory.
@@ -354,7 +350,7 @@ impl Core {
         }
         self.stepped = time.stepped;
         self.schedule = if time.stepped.is_some() { time.steady } else { wall };
-        self.take_plan_over(now);
+        self.take_plan_over(now, &mut outputs);
         self.read_tenants();
         // A tick looks through the inventory, makes a plan, or sees to what follows from either, and what is
         // written or reported leaves the plan to the next input, so that few inputs do the work of two.
@@ -401,7 +397,7 @@ impl Core {
         if self.owes != Owes::Consequences && self.must_plan(wall) {
             outputs.again = true;
             if may_plan {
-                // The next input has its entry written, together with what waits now.
+                // The next input sends it, and has its entry written together with what waits now.
                 self.decide(wall, &mut outputs);
                 self.owes = Owes::Consequences;
             } else {
@@ -643,8 +639,7 @@ impl Core {
         self.replan || moved()
     }
 
-    /// Makes a new plan. If it changes anything for receivers, it goes out as a timeline with the next
-    /// number.
+    /// Makes a new plan, which the next input takes over.
     fn decide(&mut self, wall: Timestamp, outputs: &mut Outputs) {
         self.replan = false;
         // A session that a new policy claims gets work when the plan has found room for it.
@@ -652,7 +647,6 @@ impl Core {
             outputs.claims = Some(Arc::new(self.policy.claims()));
         }
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
-        let changes = plan::diff(self.plan.as_ref(), &plan);
         let edges = [plan.next_edge(wall), self.policy.facility.next_limit_change(wall)];
         self.next_edge = edges.into_iter().flatten().min();
         self.selection = plan.selection.clone();
@@ -663,30 +657,29 @@ impl Core {
             .selection
             .iter()
             .any(|(_, chosen)| chosen.until.is_some_and(|until| until <= wall));
+        self.fresh = Some(Fresh { before: self.plan.replace(plan) });
+    }
+
+    /// Takes over the plan in force if it was just made. If it changes anything for receivers, it goes
+    /// out as a timeline with the next number, and is recorded. At large sites this takes its time, so
+    /// that it is left to the input after the plan.
+    fn take_plan_over(&mut self, now: Instant, outputs: &mut Outputs) {
+        let Some((Fresh { before }, plan)) = self.fresh.take().zip(self.plan.as_ref()) else {
+            return;
+        };
+        let changes = plan::diff(before.as_ref(), plan);
         let holds_taken = self.guards.taken();
-        let is_told = !changes.is_empty() || *holds_taken != self.holds_told;
-        if is_told {
+        if !changes.is_empty() || *holds_taken != self.holds_told {
             self.number.generation += 1;
             self.tally.directives += 1;
             let mut timeline = plan.timeline(self.number, Some(self.head.published()));
             timeline.holds_taken.clone_from(holds_taken);
             self.holds_told.clone_from(holds_taken);
             outputs.timeline = Some(Arc::new(timeline));
-        }
-        let before = self.plan.replace(plan);
-        self.fresh = Some(Fresh { machines: changes.machines, before, is_told });
-    }
-
-    /// Takes over what the plan in force has changed, if it was just made: its entry in the ledger, the
-    /// first timeline of each lease, and the states of the machines. This is left to the input after the
-    /// plan, because at large sites either takes its time.
-    fn take_plan_over(&mut self, now: Instant) {
-        let Some(Fresh { machines, before, is_told }) = self.fresh.take() else { return };
-        if is_told {
             self.record_decision();
         }
-        self.number_what_is_planned(&machines, before.as_ref());
-        let changed: HashSet<MachineId> = machines.into_iter().collect();
+        self.number_what_is_planned(&changes.machines, before.as_ref());
+        let changed: HashSet<MachineId> = changes.machines.into_iter().collect();
         self.update_states(now, |machine| changed.contains(machine));
     }
 

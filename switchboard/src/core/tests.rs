@@ -440,12 +440,12 @@ fn what_is_written_the_plan_with_it_and_what_follows_are_inputs_of_their_own() {
     let written = world.core.handle(Input::Written(Ok(world.head)), wall, now);
     assert!(written.timeline.is_none() && written.answers.is_empty() && written.again);
     let planned = world.core.handle(Input::Tick, wall, now);
-    assert!(planned.timeline.is_some() && planned.answers.is_empty() && planned.again);
+    assert!(planned.timeline.is_none() && planned.answers.is_empty() && planned.again);
     assert_eq!(decided(&world), [], "its entry is left to the next input");
     let answered = world.core.handle(Input::Tick, wall, now);
     assert!(matches!(&answered.answers[..], [(900, Answer::Committed(_))]), "{answered:?}");
-    assert!(answered.timeline.is_none() && !answered.again);
-    let number = planned.timeline.map(|timeline| timeline.number);
+    assert!(answered.timeline.is_some() && !answered.again);
+    let number = answered.timeline.map(|timeline| timeline.number);
     assert_eq!(decided(&world), Vec::from_iter(number));
 }
 
