@@ -107,7 +107,7 @@ pub(crate) struct Machines {
     pub(crate) gone: u32,
     /// Those of the gone ones whose devices were not read since: they may still answer.
     pub(crate) awaited: u32,
-    /// Those of them that worked when somebody was heard last who knows them.
+    /// Those of them that worked, or whose devices answered, when somebody was heard last who knows them.
     pub(crate) unheard: u32,
     /// All that show themselves now, also those that are to be off.
     pub(crate) shown: u32,

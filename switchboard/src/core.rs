@@ -398,7 +398,7 @@ impl Core {
             outputs.again = true;
             if may_plan {
                 // The next input sends it, and has its entry written together with what waits now.
-                self.decide(wall, &mut outputs);
+                self.decide(wall);
                 self.owes = Owes::Consequences;
             } else {
                 outputs.append = self.outbox.next(now);
@@ -419,7 +419,7 @@ impl Core {
         self.advance_commitments(wall, now);
         self.permit(wall, now, &mut outputs);
         self.tell_permitted(wall, now, &mut outputs);
-        self.record_sleepers(wall, now, &mut outputs);
+        self.record_sleepers(wall, &mut outputs);
         self.tell_shortages(now, &mut outputs);
         outputs.append = self.outbox.next(now);
         outputs
@@ -640,12 +640,8 @@ impl Core {
     }
 
     /// Makes a new plan, which the next input takes over.
-    fn decide(&mut self, wall: Timestamp, outputs: &mut Outputs) {
+    fn decide(&mut self, wall: Timestamp) {
         self.replan = false;
-        // A session that a new policy claims gets work when the plan has found room for it.
-        if std::mem::take(&mut self.tell_claims) {
-            outputs.claims = Some(Arc::new(self.policy.claims()));
-        }
         let plan = plan::plan(&self.policy, &self.leases, &self.fleet, &self.selection, wall);
         let edges = [plan.next_edge(wall), self.policy.facility.next_limit_change(wall)];
         self.next_edge = edges.into_iter().flatten().min();
@@ -667,6 +663,11 @@ impl Core {
         let Some((Fresh { before }, plan)) = self.fresh.take().zip(self.plan.as_ref()) else {
             return;
         };
+        // A session that a new policy claims gets work when the plan has found room for it, and not before
+        // the timeline that keeps others from work.
+        if std::mem::take(&mut self.tell_claims) {
+            outputs.claims = Some(Arc::new(self.policy.claims()));
+        }
         let changes = plan::diff(before.as_ref(), plan);
         let holds_taken = self.guards.taken();
         if !changes.is_empty() || *holds_taken != self.holds_told {

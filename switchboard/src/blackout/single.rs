@@ -15,7 +15,7 @@ pub(super) const FALLEN: f64 = 0.05;
 /// A feed that is reclosing is dead again at this part, so that a reading near the limit does not make
 /// it dead and reclosing in turn.
 const FALLEN_AGAIN: f64 = 0.025;
-/// A device that has power answers within this time: each is read every 20 s.
+/// A device that has power is read within this time as a rule: each is read every 20 s.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// So long after the meter, the machines must be gone: a session may seem to live for a while.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
@@ -92,10 +92,10 @@ pub(super) struct Found {
 
 impl Machines {
     /// Whether most of those that worked are gone. `waited` is the time since the feed fell: a device that
-    /// was not read in it may still answer.
+    /// was not read in it may still answer. After a while, those that were read decide.
     fn are_gone(self, waited: Duration) -> bool {
-        let awaited = if waited < ANSWERS_WITHIN { self.awaited } else { 0 };
-        is_most(self.gone - awaited, self.worked)
+        let left_out = if waited < ANSWERS_WITHIN { 0 } else { self.awaited };
+        is_most(self.gone - self.awaited, self.worked - left_out)
     }
 
     fn have_stopped(self) -> bool {

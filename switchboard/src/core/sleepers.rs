@@ -34,6 +34,8 @@ pub(super) struct Sleepers {
     /// Machines of ours that were seen asleep since they count as such.
     seen_asleep: BTreeSet<MachineId>,
     scanned: Option<Instant>,
+    /// Whether they were looked for since agents were told of them last.
+    has_scanned: bool,
     /// Whether agents have not been told yet what has changed.
     is_untold: bool,
     /// Machines of ours of which some agent does not know that they are.
@@ -198,7 +200,7 @@ impl Core {
             return;
         }
         let mut sleepers = std::mem::take(&mut self.sleepers);
-        sleepers.scanned = Some(now);
+        (sleepers.scanned, sleepers.has_scanned) = (Some(now), true);
         let mut not_by_us = SleepersView::default();
         let mut long_since = 0;
         let mut needed = BTreeSet::new();
@@ -266,12 +268,12 @@ impl Core {
     }
 
     /// Records what has become known of sleepers, and tells agents which machines are ours.
-    pub(super) fn record_sleepers(&mut self, wall: Timestamp, now: Instant, outputs: &mut Outputs) {
+    pub(super) fn record_sleepers(&mut self, wall: Timestamp, outputs: &mut Outputs) {
         if let Some(event) = self.sleepers.change() {
             self.note(event, wall);
         }
         let sleepers = &mut self.sleepers;
-        let is_due = sleepers.is_urgent || sleepers.scanned == Some(now);
+        let is_due = sleepers.is_urgent || std::mem::take(&mut sleepers.has_scanned);
         if !sleepers.is_untold && !sleepers.is_urgent || !is_due {
             return;
         }

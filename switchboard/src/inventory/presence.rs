@@ -158,18 +158,21 @@ impl Inventory {
                 let is_off = is_off(machine);
                 let is_away = trace.presence == Presence::Away;
                 let answers = trace.presence == Presence::Answers;
+                let device = answers.then(|| self.device(machine)).flatten();
                 // What an agent said last that is not heard now says nothing of the present.
                 let stale_after = policy.failsafe.report_stale_after;
-                let device = answers.then(|| self.device(machine)).flatten();
-                let device = device.filter(|device| device.is_live(stale_after, now));
+                let is_heard = device.is_some_and(|device| device.is_live(stale_after, now));
                 for &(feed, Counting { from, fell }) in &counted {
                     let count = &mut counts[feed];
-                    let is_awaited = device.is_some_and(|device| !device.was_read_since(fell));
-                    count.shown += u32::from(!is_away && !is_awaited);
+                    let is_unread =
+                        answers && !device.is_some_and(|device| device.was_read_since(fell));
+                    let is_awaited = is_unread && is_heard;
+                    count.shown += u32::from(!is_away && !is_unread);
                     let worked = trace.worked.is_some_and(|at| at >= from);
                     let works = trace.presence == Presence::Works;
                     if !is_off && (works || worked) {
-                        count.unheard += u32::from(works && !is_known(machine));
+                        let is_unheard = (works && !is_known(machine)) || (is_unread && !is_heard);
+                        count.unheard += u32::from(is_unheard);
                         count.worked += 1;
                         count.draws += watts;
                         count.stopped += u32::from(trace.presence < Presence::Works);

@@ -198,3 +198,24 @@ fn a_machine_asked_to_wake_says_what_it_waits_for() {
     let why = answer.machines[0].waits_for.clone().unwrap();
     assert!(why.contains("the meter of feed b is silent"), "{why}");
 }
+
+/// Between a look and what follows from it, time passes.
+#[test]
+fn agents_are_told_which_machines_are_ours_by_the_input_after_a_look() {
+    let mut world = obedient();
+    world.restart();
+    let mut told = 0;
+    for _ in 0..10 {
+        world.secs += 1;
+        let (wall, mut now) = (at(world.secs), world.now());
+        loop {
+            let outputs = world.core.handle(Input::Tick, wall, now);
+            told += u32::from(outputs.owned.is_some());
+            now += Duration::from_millis(2);
+            if !outputs.again {
+                break;
+            }
+        }
+    }
+    assert_eq!(told, 1, "once after the start, and not again as long as nothing changes");
+}

@@ -59,7 +59,8 @@ fn a_device_that_was_not_read_since_the_fall_is_no_sign_of_its_machine() {
     // While the agent is not heard, nobody knows.
     seen.proxy("p", 60, &[gone("old.000")]);
     let machines = count(&mut seen, 60, 5, &[]);
-    assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 1));
+    assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 0));
+    assert_eq!(machines.unheard, 1);
     seen.agent(70, &[device(DeviceState::Asleep, 65, 0, 0)], vec![]);
     let machines = count(&mut seen, 70, 5, &[]);
     assert_eq!((machines.gone, machines.awaited, machines.shown), (0, 0, 1));
