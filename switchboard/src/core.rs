@@ -201,8 +201,8 @@ pub struct Core {
     /// Whether time has passed or a report has come since the inventory was last looked through.
     unseen: bool,
     looked_at: Option<Instant>,
-    /// Whether the next look must not leave anything to the one after it.
-    has_left_out: bool,
+    /// Whether the next look must see what is off, also if it has much to do: the last one left that out.
+    next_look_is_whole: bool,
     asleep: Arc<BTreeSet<MachineId>>,
     /// What was logged last of the machines of no group that wait, and of newcomers.
     waiting_told: Told,
@@ -307,7 +307,7 @@ impl Core {
             owes: Owes::Nothing,
             unseen: true,
             looked_at: None,
-            has_left_out: true,
+            next_look_is_whole: true,
             asleep: Arc::default(),
             waiting_told: Told::default(),
             newcomers_told: Told::default(),
@@ -560,9 +560,9 @@ impl Core {
         self.judge_meters(&readings, wall, now);
         self.correct_load(readings, wall, now);
         self.see_who_is_back(wall, now);
-        // These wait for the next look at most once.
-        self.has_left_out = has_done_much && !self.has_left_out;
-        if !self.has_left_out {
+        let is_whole = !has_done_much || self.next_look_is_whole;
+        self.next_look_is_whole = !is_whole;
+        if is_whole {
             self.see_what_is_off(wall, now, outputs);
         }
         self.tell_waiting(now, outputs);

@@ -445,7 +445,7 @@ impl Core {
         // What the meters show must count in the first plan under the new policy.
         (self.unseen, self.looked_at) = (true, None);
         (self.policy_refused, self.refused_last) = (None, None);
-        (self.census, self.has_left_out) = (Census::default(), true);
+        (self.census, self.next_look_is_whole) = (Census::default(), true);
         self.fleet.groups = vec![Vec::new(); self.policy.facility.groups().len()];
         self.fleet.population = fleet;
         self.need_plan();

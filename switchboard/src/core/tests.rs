@@ -504,7 +504,7 @@ fn no_two_looks_in_a_row_leave_out_the_count_of_machines() {
     for number in 0..6 {
         world.machines.remove(number);
         world.step();
-        looks.push(world.core.has_left_out);
+        looks.push(world.core.next_look_is_whole);
     }
     assert!(looks.contains(&true), "{looks:?}");
     assert!(!looks.windows(2).any(|two| two == [true, true]), "{looks:?}");
